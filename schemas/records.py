@@ -1,0 +1,78 @@
+"""The records that Streamgauge itself writes, beside events.
+
+Upstream: the worker (late events, dead letters, ticks, metric rows) and the SDK's and sinks'
+dead letters. Downstream: sinks, `verify`, the CLI. The Avro schemas are derived from these
+classes (`avro.py`); there every field is nullable, so that whole frames can be encoded at once.
+
+Invariants: times are int milliseconds since the epoch, UTC; windows are half-open
+`[start, end)`; `metrics`, `values`, `numerators` and `denominators` run parallel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+TIME = "timestamp-millis"
+"""Marks a field as a time: `Annotated[int, TIME]` becomes an Avro timestamp-millis."""
+
+Time = Annotated[int, TIME]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tick:
+    """Time passes in an idle partition of `events`: advances its watermark, is no event."""
+
+    timestamp: Time
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeadLetter:
+    """A record that could not be used, with where it was, why, and its original bytes."""
+
+    topic: str
+    partition: int
+    offset: int
+    schema_id: int | None
+    reason: str
+    detail: str
+    payload: bytes | None
+    key: bytes | None
+    failed_at: Time
+    """LogAppendTime of the record, not the clock: a replay writes the same dead letter."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LateEvent:
+    """An event older than its partition's watermark allows, kept with its original bytes."""
+
+    topic: str
+    partition: int
+    offset: int
+    event_id: str
+    event_type: str
+    user_id: str | None
+    timestamp: Time
+    watermark: Time
+    schema_id: int
+    payload: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MetricUpdate:
+    """All metrics of one grain for one window and one combination of dimensions.
+
+    Absolute values: the latest row of a key is the truth. value = numerator / denominator.
+    """
+
+    window_start: Time
+    window_size: str
+    dimensions: str
+    version: str
+    users: int | None
+    is_final: bool
+    watermark: Time
+    metrics: tuple[str, ...]
+    values: tuple[float, ...]
+    numerators: tuple[float, ...]
+    denominators: tuple[float, ...]

@@ -1,0 +1,135 @@
+"""The one registry of topics: name, key, records, partitions, cleanup and retention.
+
+Everything that names a topic takes it from here. Upstream: nothing. Downstream: producers,
+worker, sinks, `verify`, the CLI's `topics`.
+
+Invariants: every topic stamps records with LogAppendTime (event time lives in the record, so a
+replay of old events is not deleted as it arrives), and all have the same number of partitions,
+so that equal keys meet in equally numbered partitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topic:
+    """A topic as it is created; `records` are the names of its Avro records."""
+
+    name: str
+    key: str
+    records: tuple[str, ...]
+    description: str
+    cleanup: Literal["delete", "compact", "compact,delete"] = "delete"
+    retention_ms: int | None = None
+    partitions: int = 4
+
+    @property
+    def compacted(self) -> bool:
+        return "compact" in self.cleanup
+
+
+EVENTS = Topic(
+    name="events",
+    key="user_id, or anonymous_id",
+    records=("Event", "Tick"),
+    retention_ms=7 * DAY_MS,
+    description="Every event, of all types, and the ticks of idle partitions.",
+)
+DEAD_LETTERS = Topic(
+    name="dead-letters",
+    key="topic/partition/offset",
+    records=("DeadLetter",),
+    retention_ms=30 * DAY_MS,
+    description="Records that could not be used, with the reason and the original bytes.",
+)
+LATE_EVENTS = Topic(
+    name="late-events",
+    key="topic/partition/offset",
+    records=("LateEvent",),
+    retention_ms=30 * DAY_MS,
+    description="Events behind the watermark by more than the allowed lateness.",
+)
+METRIC_PARTIALS = Topic(
+    name="metric-partials",
+    key="source partition and metric key",
+    records=("MetricPartial",),
+    cleanup="compact,delete",
+    retention_ms=3 * DAY_MS,
+    description="Minutes of each source partition in absolute values, to be merged.",
+)
+METRICS = Topic(
+    name="metrics",
+    key="window_size|window_start|version|dimensions",
+    records=("MetricUpdate",),
+    cleanup="compact",
+    description="The metrics: one row per window, grain and dimensions, latest wins.",
+)
+METRIC_USERS = Topic(
+    name="metric-users",
+    key="the sketch's key",
+    records=("UserSketch",),
+    cleanup="compact",
+    description="Changelog of the user sketches of hours and days, per source partition.",
+)
+METRIC_ROLLUPS = Topic(
+    name="metric-rollups",
+    key="the roll-up's key",
+    records=("MetricRollup",),
+    cleanup="compact",
+    description="Changelog of the hours and days that the merge adds up.",
+)
+
+TOPICS: Mapping[str, Topic] = {
+    topic.name: topic
+    for topic in (
+        EVENTS,
+        DEAD_LETTERS,
+        LATE_EVENTS,
+        METRIC_PARTIALS,
+        METRICS,
+        METRIC_USERS,
+        METRIC_ROLLUPS,
+    )
+}
+
+
+def qualified(namespace: str, name: str) -> str:
+    """The topic's (or group's) name on the broker: `metrics` or `<namespace>.metrics`."""
+    return f"{namespace}.{name}" if namespace else name
+
+
+def config(topic: Topic) -> dict[str, str]:
+    """Broker settings of a topic, for AdminClient."""
+    settings = {
+        "cleanup.policy": topic.cleanup,
+        "message.timestamp.type": "LogAppendTime",
+        "retention.ms": str(topic.retention_ms if topic.retention_ms is not None else -1),
+    }
+    if topic.compacted:
+        # Compaction skips the active segment: small segments keep the restore short.
+        settings |= {
+            "min.cleanable.dirty.ratio": "0.1",
+            "segment.bytes": str(64 << 20),
+            "segment.ms": str(DAY_MS // 4),
+            "delete.retention.ms": str(DAY_MS),
+        }
+    return settings
+
+
+def create_topics(
+    kafka_conf: Mapping[str, Any],
+    namespace: str = "",
+    partitions: int | None = None,
+    replication: int = 1,
+    *,
+    embedded: bool = False,
+    timeout: float = 30.0,
+) -> dict[str, int]:
+    """Create what is missing; returns the number of partitions by qualified name."""
+    raise NotImplementedError
