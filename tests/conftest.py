@@ -1,0 +1,88 @@
+"""Servers and names the tests share: a real Kafka, Postgres and Redis, each started once."""
+
+import os
+import re
+import shutil
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streamgauge.cli.errors import MissingRequirementError
+from streamgauge.cli.stack.kafka import LocalKafka
+from streamgauge.cli.stack.process import free_port
+
+HOW_TO_GET_KAFKA = (
+    "these tests need a real Apache Kafka: set KAFKA_BOOTSTRAP to the address of one, or install "
+    "Java 17+ and Maven (it is then started here), or Docker"
+)
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real Apache Kafka, shared by the whole run: use `namespace` in it."""
+    if address := os.environ.get("KAFKA_BOOTSTRAP"):
+        yield address
+        return
+    try:
+        broker = LocalKafka(tmp_path_factory.mktemp("kafka"))
+        broker.start()
+    except MissingRequirementError as missing:
+        yield from _kafka_in_docker(missing)
+        return
+    yield broker.bootstrap
+    broker.kill()
+
+
+@pytest.fixture
+def namespace(request: pytest.FixtureRequest) -> str:
+    """A namespace of the test's own, named after it."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:20].rstrip("-")
+    return f"t-{name}-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def registry_url(tmp_path: Path) -> str:
+    """A schema registry of the test's own, in files."""
+    return f"file:{tmp_path / 'registry'}"
+
+
+def _kafka_in_docker(missing: MissingRequirementError) -> Iterator[str]:
+    if (
+        shutil.which("docker") is None
+        or subprocess.run(["docker", "info"], capture_output=True).returncode
+    ):
+        pytest.fail(f"{HOW_TO_GET_KAFKA}\n({missing.message})")
+    port = free_port()
+    settings = {
+        "KAFKA_NODE_ID": "1",
+        "KAFKA_PROCESS_ROLES": "broker,controller",
+        "KAFKA_LISTENERS": f"PLAINTEXT://:{port},CONTROLLER://:9093",
+        "KAFKA_ADVERTISED_LISTENERS": f"PLAINTEXT://127.0.0.1:{port}",
+        "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
+        "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+        "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
+        "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
+        "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
+        "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
+        "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
+        "KAFKA_NUM_PARTITIONS": "4",
+    }
+    command = ["docker", "run", "--rm", "-d", "-p", f"127.0.0.1:{port}:{port}"]
+    command += [part for key, value in settings.items() for part in ("-e", f"{key}={value}")]
+    started = subprocess.run([*command, "apache/kafka:4.1.0"], capture_output=True, text=True)
+    if started.returncode:
+        pytest.fail(f"{HOW_TO_GET_KAFKA}\n(docker: {started.stderr.strip()})")
+    try:
+        _await_kafka(f"127.0.0.1:{port}")
+        yield f"127.0.0.1:{port}"
+    finally:
+        subprocess.run(["docker", "rm", "-f", started.stdout.strip()], capture_output=True)
+
+
+def _await_kafka(address: str) -> None:
+    from confluent_kafka.admin import AdminClient
+
+    AdminClient({"bootstrap.servers": address, "log_level": 0}).list_topics(timeout=60)
