@@ -143,7 +143,7 @@ TaskStatus = Annotated[Literal["todo", "in_progress", "done"], BeforeValidator(_
 EVENT_TYPES: dict[str, type[Event]] = {}
 """Every known event type by name."""
 
-E = TypeVar("E", bound="type[Event]")
+E = TypeVar("E", bound="Event")
 
 
 class Event(BaseModel):
@@ -198,7 +198,7 @@ class Event(BaseModel):
         return self.user_id or self.anonymous_id or ""
 
 
-def register_event(cls: E) -> E:
+def register_event(cls: type[E]) -> type[E]:
     """Add a type to EVENT_TYPES; subclasses of Event do it by themselves."""
     name = cls.model_fields["event_type"].default
     if not isinstance(name, str):
