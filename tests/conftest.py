@@ -12,7 +12,9 @@ import pytest
 
 from streamgauge.cli.errors import MissingRequirementError
 from streamgauge.cli.stack.kafka import LocalKafka
+from streamgauge.cli.stack.postgres import LocalPostgres
 from streamgauge.cli.stack.process import free_port
+from streamgauge.cli.stack.redis import LocalRedis
 
 HOW_TO_GET_KAFKA = (
     "these tests need a real Apache Kafka: set KAFKA_BOOTSTRAP to the address of one, or install "
@@ -34,6 +36,26 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         return
     yield broker.bootstrap
     broker.kill()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The DSN of a real Postgres, shared by the whole run: use `namespace` in it."""
+    if dsn := os.environ.get("POSTGRES_DSN"):
+        yield dsn
+        return
+    with LocalPostgres(tmp_path_factory.mktemp("postgres"), durable=False) as server:
+        yield server.dsn
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real Redis, shared by the whole run: use `namespace` in it."""
+    if url := os.environ.get("REDIS_URL"):
+        yield url
+        return
+    with LocalRedis(tmp_path_factory.mktemp("redis"), durable=False) as server:
+        yield server.url
 
 
 @pytest.fixture

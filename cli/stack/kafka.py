@@ -8,10 +8,8 @@ import base64
 import fcntl
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +19,7 @@ from confluent_kafka.admin import AdminClient
 
 from streamgauge.cli.errors import CommandError, MissingRequirementError
 from streamgauge.cli.stack import process
+from streamgauge.cli.stack.server import Server
 
 VERSION = "4.3.1"
 _POM = Path(__file__).with_name("kafka-pom.xml")
@@ -30,13 +29,15 @@ _GET_JAVA = (
 )
 
 
-class LocalKafka:
+class LocalKafka(Server):
     """One broker over `data_dir`; `bootstrap` is its address, the same after a restart.
 
-    `port` None takes a free one. `advertised` is the address given to clients instead, for a
-    proxy in between. `options` are broker settings laid over the defaults. A `detached` broker
-    outlives the process that started it and is found again by its pid file.
+    `advertised` is the address given to clients instead, for a proxy in between. `options` are
+    broker settings laid over the defaults. A `detached` broker outlives the process that started
+    it and is found again by `running`.
     """
+
+    name = "Kafka"
 
     def __init__(
         self,
@@ -48,83 +49,58 @@ class LocalKafka:
         heap: str = "1g",
         detached: bool = False,
     ) -> None:
-        self.data_dir = Path(data_dir).absolute()
-        self.port = port or process.free_port()
-        self.bootstrap = f"127.0.0.1:{self.port}"
-        self.log = self.data_dir / "kafka.log"
-        self.pid_file = self.data_dir / "kafka.pid"
+        super().__init__(data_dir, port, detached=detached)
+        self.bootstrap = self.address
         self._controller_port = process.free_port()
         self._advertised = advertised or self.bootstrap
         self._options = dict(options or {})
         self._heap = heap
-        self._detached = detached
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> "LocalKafka":
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    @property
-    def pid(self) -> int | None:
-        """The broker's process, None when it does not run."""
-        running = self._process is not None and self._process.poll() is None
-        return self._process.pid if running and self._process else None
 
     def start(self, timeout: float = 60.0) -> None:
         """Start the broker and wait until it answers."""
-        if self.pid is not None:
-            return
-        if other := running(self.data_dir):
+        if self.pid is None and (other := running(self.data_dir)):
             raise CommandError(
                 f"a Kafka already runs on {self.data_dir} at {other[1]} (process {other[0]}): "
                 "use that address, or stop it first with `streamgauge kafka stop`"
             )
+        super().start(timeout)
+        (self.data_dir / "kafka.pid").write_text(f"{self.pid} {self.bootstrap}\n")
+
+    def prepare(self) -> list[str]:
+        """Write the configuration, format the data folder once; returns the command."""
         jars = install()
-        config = self._configure()
+        config = self.data_dir / "server.properties"
+        config.write_text("".join(f"{key}={value}\n" for key, value in self._settings().items()))
         if not (self.data_dir / "data" / "meta.properties").exists():
-            self._format(jars, config)
-        command = [*self._java(jars, f"-Xmx{self._heap}"), "kafka.Kafka", str(config)]
-        self._process = process.spawn(command, log=self.log, detached=self._detached)
-        self.pid_file.write_text(f"{self._process.pid} {self.bootstrap}\n")
-        self._await_answer(timeout)
+            command = self._java(jars, "-Xmx128m", "-XX:TieredStopAtLevel=1")
+            command += ["kafka.tools.StorageTool", "format", "--config", str(config)]
+            command += ["--cluster-id", _cluster_id()]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise CommandError(f"Kafka could not format {self.data_dir}: {done.stderr.strip()}")
+        return [*self._java(jars, f"-Xmx{self._heap}"), "kafka.Kafka", str(config)]
 
-    def stop(self, timeout: float = 30.0) -> None:
-        """Stop the broker in good order."""
-        if self._process is not None:
-            process.stop(self._process, timeout)
-        self._forget()
+    def answers(self) -> bool:
+        """Whether the broker tells a client about its topics."""
+        # Its own listener first: behind a proxy the advertised one need not be up yet.
+        if not process.listens(self.port):
+            return False
+        try:
+            client = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+            client.list_topics(timeout=2)
+        except KafkaException:
+            return False
+        return True
 
-    def kill(self) -> None:
-        """End the broker as a crash does."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-        self._forget()
-
-    def restart(self, *, hard: bool = False) -> None:
-        """Bounce the broker, cleanly or (`hard`) by SIGKILL; address and data stay."""
-        if hard:
-            self.kill()
-        else:
-            self.stop()
-        self.start()
-
-    def _forget(self) -> None:
-        self._process = None
-        self.pid_file.unlink(missing_ok=True)
-
-    def _configure(self) -> Path:
-        settings = {
+    def _settings(self) -> dict[str, str]:
+        controller = f"127.0.0.1:{self._controller_port}"
+        return {
             "process.roles": "broker,controller",
             "node.id": "1",
-            "controller.quorum.voters": f"1@127.0.0.1:{self._controller_port}",
-            "listeners": f"PLAINTEXT://{self.bootstrap},"
-            f"CONTROLLER://127.0.0.1:{self._controller_port}",
-            "advertised.listeners": f"PLAINTEXT://{self._advertised}",
+            "controller.quorum.voters": f"1@{controller}",
             "controller.listener.names": "CONTROLLER",
+            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{controller}",
+            "advertised.listeners": f"PLAINTEXT://{self._advertised}",
             "log.dirs": str(self.data_dir / "data"),
             "num.partitions": "4",
             # Our topics carry their own retention; nobody else's should vanish either.
@@ -141,57 +117,20 @@ class LocalKafka:
             "transaction.state.log.num.partitions": "4",
             **self._options,
         }
-        self.data_dir.mkdir(parents=True, exist_ok=True)
-        path = self.data_dir / "server.properties"
-        path.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
-        return path
 
     def _java(self, jars: Path, *flags: str) -> list[str]:
-        # Without a configuration of its own log4j writes errors to the console, which is the log.
+        # Without a configuration of its own log4j writes to the console, which is the log.
         return [java(), *flags, "-Dlog4j2.level=WARN", "-cp", f"{jars}/*"]
-
-    def _format(self, jars: Path, config: Path) -> None:
-        command = self._java(jars, "-Xmx128m", "-XX:TieredStopAtLevel=1")
-        command += ["kafka.tools.StorageTool", "format", "--config", str(config)]
-        done = subprocess.run(
-            [*command, "--cluster-id", _cluster_id()], capture_output=True, text=True
-        )
-        if done.returncode:
-            raise CommandError(f"Kafka could not format {self.data_dir}: {done.stderr.strip()}")
-
-    def _await_answer(self, timeout: float) -> None:
-        assert self._process is not None
-        deadline = time.monotonic() + timeout
-        # Its own listener, not the advertised one: a proxy may not be up yet.
-        while not _listens(self.port):
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.kill()
-                raise CommandError(
-                    f"Kafka did not start, see {self.log}:\n{process.tail(self.log)}"
-                )
-            time.sleep(0.05)
-        client = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
-        while True:
-            try:
-                client.list_topics(timeout=2)
-                return
-            except KafkaException as error:
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    self.kill()
-                    raise CommandError(
-                        f"Kafka does not answer at {self.bootstrap}: {error}; see {self.log}:\n"
-                        f"{process.tail(self.log)}"
-                    ) from error
 
 
 def running(data_dir: Path) -> tuple[int, str] | None:
     """(process, address) of the broker that runs on `data_dir`, None when none does."""
     try:
         pid, address = (data_dir / "kafka.pid").read_text().split()
+        os.kill(int(pid), 0)
         command = Path(f"/proc/{pid}/cmdline")
         if Path("/proc").exists() and b"kafka.Kafka" not in command.read_bytes():
-            return None
-        os.kill(int(pid), 0)
+            return None  # somebody else's by now
     except (FileNotFoundError, ProcessLookupError, ValueError):
         return None
     return int(pid), address
@@ -243,9 +182,3 @@ def _locked(path: Path) -> Iterator[None]:
 def _cluster_id() -> str:
     # 16 bytes; the fixed first one keeps the text from starting with "-", which reads as a flag.
     return base64.urlsafe_b64encode(b"S" + os.urandom(15)).rstrip(b"=").decode()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
