@@ -1,0 +1,114 @@
+"""Sets what a target says beside what the raw topic says, key by key.
+
+Upstream: expected and found cells, dead letters and late events. Downstream: the report.
+Invariants: every key of either side is looked at once; counts and sums are equal or different,
+only sketches have a bound; a row that should not exist is a difference like a missing one.
+"""
+
+from collections.abc import Callable, Mapping
+from math import isclose
+
+from streamgauge.cli.verify.cells import Bound, Cell, CellKey
+from streamgauge.cli.verify.report import Comparison, Difference
+
+# Both sides divide the same two integers; anything beyond the last bits of a double is wrong.
+_SAME = 1e-12
+# The sketch's own relative accuracy, and the resolution of a scaled real number.
+_QUANTILE, _QUANTILE_FLOOR = 0.01 * (1 + 1e-9), 1e-6
+# The HLL promises 2 % at the 99th percentile: twice that leaves one in some millions outside.
+_USERS, _USERS_EXACT_TO = 0.04, 500
+
+NOTHING = "nothing"
+
+Keep = Callable[[CellKey], bool]
+
+
+def cells(
+    target: str, expected: Mapping[CellKey, Cell], found: Mapping[CellKey, Cell]
+) -> Comparison:
+    """Every cell of a target that holds value, parts, users and finality."""
+    differences = []
+    for key, cell in expected.items():
+        other = found.get(key)
+        if other is None or not _agree(cell, other, key):
+            differences.append(_difference(target, key, cell, other))
+    differences += [
+        _difference(target, key, None, cell) for key, cell in found.items() if key not in expected
+    ]
+    return Comparison(target=target, keys=len(expected), differences=differences)
+
+
+def values(
+    target: str,
+    expected: Mapping[CellKey, Cell],
+    found: Mapping[tuple[str, str, int, str], float],
+    expired: Keep,
+) -> Comparison:
+    """Every cell of a target that holds values alone and forgets: Redis.
+
+    Its keys carry no version. A missing value is excused when `expired` says that its time has
+    passed; a wrong one never is.
+    """
+    differences, excused, named = [], 0, set()
+    for key, cell in expected.items():
+        if not key.metric:
+            continue
+        name = (key.metric, key.window_size, key.window_start, key.dimensions)
+        named.add(name)
+        value = found.get(name)
+        if value is None and expired(key):
+            excused += 1
+        elif value is None or not _near(cell.bound, cell.value, value):
+            differences.append(_difference(target, key, cell.value, value))
+    for name, value in found.items():
+        if name not in named:
+            key = CellKey(name[0], name[1], name[2], "", name[3])
+            differences.append(_difference(target, key, None, value))
+    return Comparison(target=target, keys=len(named), differences=differences, excused=excused)
+
+
+def records(
+    target: str,
+    expected: Mapping[tuple[int, int], str],
+    found: Mapping[tuple[int, int], str],
+) -> Comparison:
+    """Dead letters and late events: by partition and offset, with what was said of each."""
+    differences = [
+        _difference(target, "/".join(map(str, at)), expected.get(at), found.get(at))
+        for at in sorted(expected.keys() | found.keys())
+        if expected.get(at) != found.get(at)
+    ]
+    return Comparison(target=target, keys=len(expected), differences=differences)
+
+
+def _agree(expected: Cell, found: Cell, key: CellKey) -> bool:
+    return (
+        expected.is_final == found.is_final
+        and _near(expected.bound, expected.value, found.value)
+        and _near(expected.bound, expected.numerator, found.numerator)
+        and isclose(expected.denominator, found.denominator, rel_tol=_SAME)
+        and _users_agree(expected.users, found.users, exact=key.window_size == "1m")
+    )
+
+
+def _near(bound: Bound, expected: float, found: float) -> bool:
+    if bound is Bound.QUANTILE:
+        return abs(found - expected) <= _QUANTILE * abs(expected) + _QUANTILE_FLOOR
+    if bound is Bound.USERS and expected > _USERS_EXACT_TO:
+        return abs(found - expected) <= _USERS * expected
+    return isclose(expected, found, rel_tol=_SAME)
+
+
+def _users_agree(expected: int | None, found: int | None, *, exact: bool) -> bool:
+    if expected is None or found is None:
+        return expected == found
+    return _near(Bound.EXACT if exact else Bound.USERS, expected, found)
+
+
+def _difference(target: str, key: object, expected: object, found: object) -> Difference:
+    return Difference(
+        target=target,
+        key=str(key),
+        expected=NOTHING if expected is None else str(expected),
+        found=NOTHING if found is None else str(found),
+    )

@@ -1,0 +1,130 @@
+"""Reads topics read_committed and asks where groups are, as a member of no group.
+
+Upstream: any Kafka. Downstream: the raw records, the observed topics and the waiting. Invariants:
+nothing is committed; records of a partition come in offset order; what the broker has already
+deleted is an error, never a gap.
+"""
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from streamgauge.cli.verify.errors import CutNotCoveredError, NotReachedError
+
+Offsets = Mapping[int, int]
+"""Partition → offset."""
+
+_SETTINGS = {
+    "enable.auto.commit": False,
+    "enable.partition.eof": True,
+    "isolation.level": "read_committed",
+    "auto.offset.reset": "error",
+    "fetch.queue.backoff.ms": 5,
+    "queued.max.messages.kbytes": 65_536,
+}
+
+
+class Log:
+    """The topics of one Kafka; `patience` is how many seconds a read may stand still."""
+
+    def __init__(self, kafka: Mapping[str, Any], patience: float = 30.0) -> None:
+        self._conf = {**kafka, **_SETTINGS}
+        self._patience = patience
+        self._consumer = Consumer({**self._conf, "group.id": f"streamgauge-verify-{uuid.uuid4()}"})
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._consumer.close()
+
+    def exists(self, topic: str) -> bool:
+        """Whether the topic is there; asking must not create it."""
+        return topic in self._consumer.list_topics(timeout=self._patience).topics
+
+    def bounds(self, topic: str) -> tuple[dict[int, int], dict[int, int]]:
+        """First offsets that are held, and the ends of what is committed."""
+        partitions = self._consumer.list_topics(topic, timeout=self._patience).topics[topic]
+        if partitions.error is not None:
+            raise CutNotCoveredError(
+                f"topic {topic}: {partitions.error.str()}; is the namespace right?"
+            )
+        starts, ends = {}, {}
+        for partition in sorted(partitions.partitions):
+            starts[partition], ends[partition] = self._consumer.get_watermark_offsets(
+                TopicPartition(topic, partition), timeout=self._patience
+            )
+        return starts, ends
+
+    def read(self, topic: str, begin: Offsets, end: Offsets) -> Iterator[list[Message]]:
+        """Committed records from `begin` up to `end`, in chunks."""
+        unread = {p for p, last in end.items() if begin.get(p, 0) < last}
+        self._consumer.assign([TopicPartition(topic, p, begin.get(p, 0)) for p in sorted(unread)])
+        heard = time.monotonic()
+        while unread:
+            chunk = []
+            for message in self._consumer.consume(20_000, 0.5):
+                partition, offset = message.partition(), message.offset()
+                if error := message.error():
+                    _refuse(error, topic, partition)
+                    if offset >= end[partition]:  # only markers of transactions were left
+                        unread.discard(partition)
+                    continue
+                heard = time.monotonic()
+                if offset < end[partition]:
+                    chunk.append(message)
+                if offset >= end[partition] - 1:
+                    unread.discard(partition)
+            if chunk:
+                yield chunk
+            elif unread and time.monotonic() - heard > self._patience:
+                raise NotReachedError(
+                    f"{topic}: nothing to read before {_named(end, unread)} for "
+                    f"{self._patience:.0f} s: does a transaction stay open, or is the cut beyond "
+                    "the end of the topic?"
+                )
+        self._consumer.unassign()
+
+    def last_values(self, topic: str) -> dict[bytes | None, bytes]:
+        """The value that each key has now; tombstones leave none."""
+        values: dict[bytes | None, bytes] = {}
+        starts, ends = self.bounds(topic)
+        for chunk in self.read(topic, starts, ends):
+            for message in chunk:
+                value = message.value()
+                if value is None:
+                    values.pop(message.key(), None)
+                else:
+                    values[message.key()] = value
+        return values
+
+    def remaining(self, group: str, topic: str, cut: Offsets) -> int:
+        """How many records before the cut a group has not committed; markers are no records."""
+        committed = self._committed(group, topic, cut)
+        behind = {p: at for p, at in committed.items() if at < cut[p]}
+        return sum(len(chunk) for chunk in self.read(topic, behind, {p: cut[p] for p in behind}))
+
+    def _committed(self, group: str, topic: str, cut: Offsets) -> dict[int, int]:
+        starts, _ = self.bounds(topic)
+        asker = Consumer({**self._conf, "group.id": group})
+        try:
+            found = asker.committed([TopicPartition(topic, p) for p in cut], timeout=self._patience)
+        finally:
+            asker.close()
+        return {tp.partition: max(tp.offset, starts[tp.partition]) for tp in found}
+
+
+def _refuse(error: KafkaError, topic: str, partition: int) -> None:
+    if error.code() == KafkaError._PARTITION_EOF:
+        return
+    if error.code() == KafkaError._AUTO_OFFSET_RESET:
+        raise CutNotCoveredError(
+            f"{topic}/{partition}: the broker has deleted records that the cut needs; "
+            "verify against the archive instead (--archive)"
+        )
+    raise KafkaException(error)
+
+
+def _named(end: Offsets, partitions: set[int]) -> str:
+    return ", ".join(f"{p}/{end[p]}" for p in sorted(partitions))

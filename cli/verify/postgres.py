@@ -1,0 +1,70 @@
+"""Reads the tables an analyst reads: metrics, dead_letters, late_events, sink_offsets.
+
+Upstream: the Postgres sink's schema. Downstream: `compare`. Invariant: reads only, in one
+snapshot for each call.
+"""
+
+from collections.abc import Mapping
+
+import psycopg
+from psycopg import sql
+
+from streamgauge.cli.verify.cells import Cell, CellKey, canonical
+
+At = tuple[int, int]
+"""Partition and offset."""
+
+_METRICS = """
+    SELECT metric, window_size, (extract(epoch FROM window_start) * 1000)::bigint, version,
+           dimensions::text, value, numerator, denominator, users, is_final
+    FROM {schema}.metrics"""
+
+
+class Tables:
+    """The tables of one namespace."""
+
+    def __init__(self, dsn: str, schema: str) -> None:
+        self._connection = psycopg.connect(dsn, autocommit=True)
+        self._schema = sql.Identifier(schema)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._connection.close()
+
+    def metrics(self) -> dict[CellKey, Cell]:
+        """Every row of `metrics`."""
+        cells = {}
+        seen: dict[str, str] = {}  # few sets of dimensions, many rows
+        with (
+            self._connection.transaction(),
+            self._connection.cursor("verify_metrics") as cursor,
+        ):
+            cursor.itersize = 20_000
+            cursor.execute(sql.SQL(_METRICS).format(schema=self._schema))
+            for metric, size, start, version, dimensions, *rest in cursor:
+                text = seen.get(dimensions)
+                if text is None:
+                    text = seen[dimensions] = canonical(dimensions)
+                cells[CellKey(metric, size, start, version, text)] = Cell(*rest)
+        return cells
+
+    def dead_letters(self, topic: str) -> dict[At, str]:
+        """Reasons by partition and offset."""
+        return self._by_offset("dead_letters", "reason", topic)
+
+    def late_events(self, topic: str) -> dict[At, str]:
+        """Event ids by partition and offset."""
+        return self._by_offset("late_events", "event_id", topic)
+
+    def offsets(self, topic: str) -> Mapping[int, int]:
+        """How far the sink has written each partition of a topic: the next offset."""
+        query = sql.SQL("SELECT partition, next_offset FROM {}.sink_offsets WHERE topic = %s")
+        rows = self._connection.execute(query.format(self._schema), [topic]).fetchall()
+        return dict(rows)
+
+    def _by_offset(self, table: str, column: str, topic: str) -> dict[At, str]:
+        query = sql.SQL('SELECT partition, "offset", {} FROM {}.{} WHERE topic = %s').format(
+            sql.Identifier(column), self._schema, sql.Identifier(table)
+        )
+        rows = self._connection.execute(query, [topic]).fetchall()
+        return {(partition, offset): said for partition, offset, said in rows}

@@ -1,0 +1,54 @@
+"""Reads the hot counters: one hash per metric, window and partition, a field per dimensions.
+
+Upstream: the Redis sink. Downstream: `compare`. Invariant: reads only, by SCAN, so that a busy
+server is not held up.
+"""
+
+import redis
+
+from streamgauge.cli.verify.cells import WINDOW_MS, canonical
+
+_DAY_MS = WINDOW_MS["1d"]
+TTL_MS = {"1m": 7_200_000, "1h": 2 * _DAY_MS, "1d": 8 * _DAY_MS}
+
+Name = tuple[str, str, int, str]
+"""Metric, window size, window start, dimensions."""
+
+
+class Counters:
+    """The counters of one namespace."""
+
+    def __init__(self, url: str, prefix: str) -> None:
+        self._redis = redis.Redis.from_url(url, decode_responses=True)
+        self._prefix = prefix
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._redis.close()
+
+    def metrics(self) -> dict[Name, float]:
+        """Every value of every hash."""
+        values: dict[Name, float] = {}
+        keys: list[str] = []
+        for key in self._redis.scan_iter(match=f"{self._prefix}{{metrics-*}}:*", count=1000):
+            if not key.endswith(":fence"):
+                keys.append(key)
+            if len(keys) == 1000:
+                self._hashes(keys, values)
+                keys = []
+        self._hashes(keys, values)
+        return values
+
+    def _hashes(self, keys: list[str], values: dict[Name, float]) -> None:
+        pipeline = self._redis.pipeline(transaction=False)
+        for key in keys:
+            pipeline.hgetall(key)
+        for key, fields in zip(keys, pipeline.execute(), strict=True):
+            name, size, start = key[len(self._prefix) :].split(":", 1)[1].rsplit(":", 2)
+            for dimensions, value in fields.items():
+                values[name, size, int(start), canonical(dimensions)] = float(value)
+
+
+def expired(window_size: str, window_start: int, watermark: int) -> bool:
+    """Whether the sink may have let go of a window by now."""
+    return watermark >= window_start + TTL_MS[window_size]
