@@ -1,0 +1,28 @@
+"""What can go wrong in the engine, and what the engine does about it.
+
+EngineError
+├── Unsupported        a Faust feature that this engine replaces; says by what
+├── Rollback           the transaction was rolled back; everything is retried
+├── Fenced             another worker has this transactional id; the process ends
+└── Poisoned           too many records in a row could not be processed; the process ends
+"""
+
+
+class EngineError(Exception):
+    """Base of the engine's errors."""
+
+
+class Unsupported(EngineError):
+    """A Faust feature that this engine replaces; the message names the replacement."""
+
+
+class Rollback(EngineError):
+    """The transaction was not committed; its input is read again."""
+
+
+class Fenced(EngineError):
+    """A newer producer has our transactional id; nothing of ours can be committed any more."""
+
+
+class Poisoned(EngineError):
+    """The agents fail on one record after another: most likely the code is wrong, not the data."""

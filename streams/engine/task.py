@@ -1,0 +1,104 @@
+"""A task: a computation with state, as the engine drives it.
+
+Upstream: the consumer, which hands over decoded batches. Downstream: the transaction, which takes
+the outputs. The engine calls, in this order:
+
+    resume_from · restore* · replay* · restored        when partitions are assigned
+    (process* · flush · commit | abort)*               while they are owned
+    revoke                                             when they have gone elsewhere
+
+Invariants: `process` and `flush` touch the working state only; `commit` makes it the stable one;
+`abort` goes back. States are immutable, so going back is keeping the old reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import polars as pl
+    from confluent_kafka import Message
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Records of one topic, from many partitions, decoded to columns.
+
+    `frame` is sorted by (partition, offset) and has the columns `index` (UInt32, the position in
+    `messages`), `partition` (Int32), `offset` (Int64) and `append_time` (Int64, ms).
+    """
+
+    topic: str
+    messages: Sequence[Message]
+    frame: pl.DataFrame
+    rejects: Sequence[Any] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Rows for one topic, already encoded, that join the current transaction.
+
+    `topic` is the unqualified name; a value of None is a tombstone; `partitions` is one for each
+    row, one for all, or None: by the key's murmur2 hash, as Kafka's own clients do.
+    """
+
+    topic: str
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+    partitions: Sequence[int] | int | None = None
+    headers: Sequence[tuple[str, bytes]] | None = field(default=None)
+
+
+class Task:
+    """Subclass it; the module docstring says when each method is called."""
+
+    #: Unqualified name of the input topic.
+    topic: str
+    #: Changelog topics it owns, co-partitioned with the input.
+    changelogs: tuple[str, ...] = ()
+    #: Columns to decode; None is all of them.
+    columns: frozenset[str] | None = None
+    #: False while rows are held back by throttling: a worker that runs until the end waits.
+    settled: bool = True
+
+    def process(self, batch: Batch) -> None:
+        """Advance the working state by a batch. May raise: the batch is then tried again."""
+        raise NotImplementedError
+
+    def flush(self, now: float) -> Iterable[Output]:
+        """Rows to write at this barrier. `now` is monotonic seconds, for throttling only."""
+        return ()
+
+    def commit(self) -> None:
+        """Make the working state the stable one."""
+
+    def abort(self) -> None:
+        """Go back to the stable state."""
+
+    def metadata(self, partition: int) -> str:
+        """Up to 1 KB of text to keep with the partition's committed offset."""
+        return ""
+
+    def resume_from(self, partition: int, offset: int, metadata: str) -> int:
+        """First input offset to read again so as to rebuild state; `offset` itself for none."""
+        return offset
+
+    def restore(
+        self, changelog: str, keys: list[bytes], values: list[bytes | None], partition: int
+    ) -> None:
+        """Rows of a changelog, in order, in chunks."""
+
+    def replay(self, batch: Batch) -> None:
+        """Input below the committed offset, read again in order: rebuild state, emit nothing."""
+
+    def restored(self, partitions: set[int]) -> None:
+        """Everything of these partitions has been handed over."""
+
+    def revoke(self, partitions: set[int]) -> None:
+        """Forget these partitions."""
+
+    def ticks(self, now_ms: int, idle: set[int]) -> Iterable[Output]:
+        """Records that make time pass on these input partitions, which have nothing unread."""
+        return ()
