@@ -10,6 +10,8 @@ Wrong usage, a wrong setting included, is click's own `UsageError` (2).
 
 import click
 
+from streamgauge.schemas.errors import StreamgaugeError
+
 OK = 0
 FAILED = 1
 USAGE = 2
@@ -33,3 +35,25 @@ class MissingRequirementError(CommandError):
     """Something the command needs is not installed."""
 
     exit_code = MISSING
+
+
+def explain(error: Exception) -> click.ClickException | None:
+    """An expected error as one for the command line, None for a bug (which shows its traceback)."""
+    if isinstance(error, click.ClickException):
+        return error
+    if isinstance(error, StreamgaugeError):
+        return CommandError(str(error))
+    # Told by their module, so as not to import the three of them.
+    library = type(error).__module__.partition(".")[0]
+    if library in ("confluent_kafka", "cimpl"):
+        return UnreachableError(f"Kafka: {_kafka_reason(error)}; check --kafka, is it running?")
+    if library == "psycopg" and type(error).__name__ == "OperationalError":
+        return UnreachableError(f"Postgres: {error}; check --postgres, is it running?")
+    if library == "redis" and type(error).__name__ in ("ConnectionError", "TimeoutError"):
+        return UnreachableError(f"Redis: {error}; check --redis, is it running?")
+    return None
+
+
+def _kafka_reason(error: Exception) -> str:
+    reason = error.args[0] if error.args else error
+    return reason.str() if hasattr(reason, "str") else str(reason)
