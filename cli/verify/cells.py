@@ -1,11 +1,12 @@
 """The smallest thing that is compared: one metric in one window for one set of dimensions.
 
 Upstream: the recomputation gives expected cells, the readers of topic, Postgres and Redis give
-found ones. Downstream: `compare`. Invariant: `dimensions` is always the canonical text made by
-`canonical`, whatever spacing, key order or escapes a store uses.
+found ones. Downstream: `compare`. Invariant: `dimensions` is always the text made by
+`text_of`, whatever spacing, key order or escapes a store uses.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -56,8 +57,11 @@ class Cell:
         return f"{self.value!r} = {self.numerator!r}/{self.denominator!r}{users}, {final}"
 
 
-def canonical(dimensions: str) -> str:
+def text_of(dimensions: Mapping[str, str | None]) -> str:
     """One text for one set of dimensions."""
-    return json.dumps(
-        json.loads(dimensions), sort_keys=True, separators=(",", ":"), ensure_ascii=False
-    )
+    return json.dumps(dimensions, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def canonical(text: str) -> str:
+    """The same for a text that somebody else wrote."""
+    return text_of(json.loads(text))

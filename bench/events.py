@@ -1,0 +1,139 @@
+"""The events that all contenders read: skewed users, 5 % out of order, in Confluent's wire format.
+
+The n-th event is the same in every run, whatever the number of events: a longer topic is a
+shorter one with more behind it. Downstream: `load` fills a topic, `oracle.py` folds the columns.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from confluent_kafka import Producer
+
+SCHEMA = Path(__file__).with_name("event.avsc").read_text()
+TYPES = ("page_view", "button_click", "search", "course_interaction", "learning_session")
+TYPES += ("quiz_attempt", "link_click", "form_submit")
+SHARES = (0.4, 0.2, 0.1, 0.1, 0.08, 0.05, 0.05, 0.02)
+PAGES = tuple(f"/page/{n}" for n in range(50))
+DEVICES = ("mobile", "desktop", "tablet")
+START = 1_760_000_040_000  # a full minute
+PER_MINUTE = 66_667
+USERS = 200_000
+CHUNK = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """Columns of CHUNK events; text columns are indices into the tuples above."""
+
+    number: int
+    user: np.ndarray
+    ts: np.ndarray
+    type: np.ndarray
+    page: np.ndarray
+    device: np.ndarray
+    country: np.ndarray
+    duration: np.ndarray  # -1: null
+    value: np.ndarray  # nan: null
+    exposed: np.ndarray
+    id_high: np.ndarray
+    id_low: np.ndarray
+
+
+def chunk(number: int) -> Chunk:
+    """The events from number * CHUNK on."""
+    rng = np.random.default_rng([7, number])
+    index = np.arange(number * CHUNK, (number + 1) * CHUNK)
+    spread = rng.integers(0, USERS, CHUNK) * (rng.random(CHUNK) < 0.7)
+    behind = rng.integers(0, 30_000, CHUNK) * (rng.random(CHUNK) < 0.05)
+    kind = rng.choice(len(TYPES), CHUNK, p=SHARES)
+    return Chunk(
+        number=number,
+        user=np.minimum(rng.zipf(1.2, CHUNK) + spread, USERS),
+        ts=START + index * 60_000 // PER_MINUTE - behind,
+        type=kind,
+        page=rng.integers(0, len(PAGES), CHUNK),
+        device=rng.integers(0, len(DEVICES), CHUNK),
+        country=rng.integers(0, 30, CHUNK),
+        duration=np.where(kind > 2, rng.exponential(8000, CHUNK).astype(np.int64), -1),
+        value=np.where(kind > 4, rng.random(CHUNK), np.nan),
+        exposed=rng.random(CHUNK) < 0.3,
+        id_high=rng.integers(0, 2**63, CHUNK),
+        id_low=rng.integers(0, 2**63, CHUNK),
+    )
+
+
+def records(part: Chunk, schema_id: int) -> Iterator[tuple[bytes, bytes]]:
+    """Key and value of each event of a chunk."""
+    head = b"\0" + struct.pack(">I", schema_id)
+    types, pages = [_text(t) for t in TYPES], [_text(p) for p in PAGES]
+    devices, countries = [_text(d) for d in DEVICES], [_text(f"C{n:02d}") for n in range(30)]
+    exposures = [b"\0\0", *(b"\2" + _text("checkout") + b"\2" + _text(v) for v in "AB")]
+    columns = (part.user, part.ts, part.type, part.page, part.device, part.country, part.duration)
+    columns += (part.value, part.exposed, part.id_high, part.id_low)
+    for row in zip(*(column.tolist() for column in columns), strict=True):
+        user, ts, kind, page, device, country, duration, value, exposed, high, low = row
+        key = f"u{user:07d}"
+        yield (
+            key.encode(),
+            b"".join(
+                (
+                    head,
+                    _text(f"{high:016x}-{low:016x}"),
+                    types[kind],
+                    _text(key),
+                    _text(f"s{user:07d}-{(ts - START) // 600_000}"),
+                    _long(ts),
+                    pages[page],
+                    devices[device],
+                    countries[country],
+                    exposures[(1 + user % 2) if exposed else 0],
+                    b"\0" if duration < 0 else b"\2" + _long(duration),
+                    b"\0" if value != value else b"\2" + struct.pack("<d", value),
+                )
+            ),
+        )
+
+
+def load(bootstrap: str, topic: str, schema_id: int, first: int, last: int) -> None:
+    """Append the events [first, last) to a topic, by user."""
+    producer = Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "linger.ms": 20,
+            "compression.type": "lz4",
+            "batch.size": 1 << 19,
+            "queue.buffering.max.messages": 200_000,
+            "partitioner": "murmur2_random",
+        }
+    )
+    for number in range(first // CHUNK, -(-last // CHUNK)):
+        begin = max(first - number * CHUNK, 0)
+        end = min(last - number * CHUNK, CHUNK)
+        rows = list(records(chunk(number), schema_id))[begin:end]
+        for key, value in rows:
+            while True:
+                try:
+                    producer.produce(topic, value, key)
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+        producer.poll(0)
+    if left := producer.flush(60):
+        raise RuntimeError(f"{left} events did not reach {topic}")
+
+
+def _long(number: int) -> bytes:
+    number = (number << 1) ^ (number >> 63)
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def _text(text: str) -> bytes:
+    return _long(len(text)) + text.encode()

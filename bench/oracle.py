@@ -1,0 +1,54 @@
+"""The exact answers, folded from the generator's columns, and what a contender really wrote.
+
+Independent of every contender: numpy over whole columns, no window, no state, no Kafka.
+"""
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+from events import CHUNK, PAGES, TYPES, chunk
+
+from streamgauge.cli.verify.log import Log
+
+Answer = Mapping[str, Mapping[str, int]]
+
+
+def rollup(events: int) -> Answer:
+    """B1: count, sum and max of duration by minute, type and page."""
+    parts = [chunk(number) for number in range(-(-events // CHUNK))]
+    ts, kind, page, duration = (
+        np.concatenate([getattr(part, name) for part in parts])[:events]
+        for name in ("ts", "type", "page", "duration")
+    )
+    duration = np.maximum(duration, 0)
+    minute = ts // 60_000
+    least = minute.min()
+    key = ((minute - least) * len(TYPES) + kind) * len(PAGES) + page
+    counts = np.bincount(key)
+    sums = np.bincount(key, weights=duration)  # exact below 2^53
+    most = np.zeros(len(counts), np.int64)
+    np.maximum.at(most, key, duration)
+    answer = {}
+    for k in np.flatnonzero(counts).tolist():
+        rest, p = divmod(k, len(PAGES))
+        m, t = divmod(rest, len(TYPES))
+        answer[f"{(least + m) * 60_000}|{TYPES[t]}|{PAGES[p]}"] = {
+            "count": int(counts[k]),
+            "sum": int(sums[k]),
+            "max": int(most[k]),
+        }
+    return answer
+
+
+def written(bootstrap: str, topic: str) -> Answer:
+    """The last committed value of each key of an output topic of JSON objects."""
+    log = Log({"bootstrap.servers": bootstrap})
+    values = log.last_values(topic)
+    log.close()
+    return {(key or b"").decode(): json.loads(value) for key, value in values.items()}
+
+
+def wrong(expected: Answer, found: Answer) -> int:
+    """How many keys differ; 0 is a right answer."""
+    return sum(expected.get(k) != found.get(k) for k in expected.keys() | found.keys())
