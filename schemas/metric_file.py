@@ -1,0 +1,88 @@
+"""Definition files as data with line numbers, and the error that names them.
+
+Invariant: every place in the file (keys and list positions from the top) has a line.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import yaml
+
+from streamgauge.schemas.errors import SchemaError
+
+Place = tuple[str | int, ...]
+Fault = tuple[Place, str]
+
+
+class MetricDefinitionError(SchemaError):
+    """Definitions that cannot be used; `problems` names file, line, fault and what is allowed."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class Lines(dict[Place, int]):
+    """Line numbers by place in the file; a place that is not there has its parent's."""
+
+    def __missing__(self, path: Place) -> int:
+        return self[path[:-1]] if path else 1
+
+
+def parse(text: str, name: str) -> tuple[Any, Lines]:
+    lines = Lines()
+    loader = yaml.SafeLoader(text)
+
+    def build(node: yaml.Node, path: Place) -> Any:
+        if isinstance(node, yaml.MappingNode):
+            content: dict[Any, Any] = {}
+            for key_node, value_node in node.value:
+                key = build(key_node, path)
+                line = key_node.start_mark.line + 1
+                if key in content:
+                    raise MetricDefinitionError([f"{name}:{line}: {key} is given twice"])
+                lines[(*path, key)] = line
+                content[key] = build(value_node, (*path, key))
+            return content
+        if isinstance(node, yaml.SequenceNode):
+            for index, item in enumerate(node.value):
+                lines[(*path, index)] = item.start_mark.line + 1
+            return [build(item, (*path, index)) for index, item in enumerate(node.value)]
+        return loader.construct_object(node)
+
+    try:
+        root = loader.get_single_node()
+        return (build(root, ()) if root else {}), lines
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 1
+        problem = getattr(error, "problem", None) or str(error)
+        raise MetricDefinitionError([f"{name}:{line}: not valid YAML: {problem}"]) from error
+    finally:
+        loader.dispose()
+
+
+def problems_at(
+    name: str, content: Any, lines: Lines, faults: Iterable[Fault]
+) -> MetricDefinitionError:
+    def at(path: Place, fault: str) -> str:
+        metric = ""
+        if len(path) > 1 and path[0] == "metrics":
+            entry = content["metrics"][path[1]]
+            metric = (
+                f"metric {entry['name']}: " if isinstance(entry, dict) and "name" in entry else ""
+            )
+        return f"{name}:{lines[path]}: {metric}{fault}"
+
+    return MetricDefinitionError([at(path, fault) for path, fault in faults])
+
+
+def suggest(word: str, allowed: Iterable[str]) -> str:
+    """What is allowed, and which of it was probably meant."""
+    options = sorted(allowed)
+    close = difflib.get_close_matches(word, options, n=1)
+    meant = f"; did you mean {close[0]}?" if close else ""
+    return f"allowed: {', '.join(options)}{meant}"
