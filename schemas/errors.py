@@ -22,7 +22,7 @@ class StreamgaugeError(Exception):
     retryable = False
 
 
-class InvalidEvent(StreamgaugeError, ValueError):  # noqa: N818
+class InvalidEvent(StreamgaugeError, ValueError):
     """An event that its type does not accept.
 
     `reason` is a stable code: not_an_object, unknown_type, unknown_field, conflicting_field,
@@ -36,7 +36,7 @@ class InvalidEvent(StreamgaugeError, ValueError):  # noqa: N818
         self.message = message
 
 
-class UndecodableRecord(StreamgaugeError, ValueError):  # noqa: N818
+class UndecodableRecord(StreamgaugeError, ValueError):
     """Bytes that are no record: `reason` is bad_header, unknown_schema or undecodable."""
 
     def __init__(self, reason: str, detail: str, schema_id: int | None = None) -> None:
@@ -50,7 +50,7 @@ class SchemaError(StreamgaugeError):
     """A schema or an event class that cannot be used as it is."""
 
 
-class IncompatibleSchema(SchemaError):  # noqa: N818
+class IncompatibleSchema(SchemaError):
     """Readers with the new schema could not read what the old one wrote."""
 
     def __init__(self, subject: str, problems: Sequence[str]) -> None:
@@ -63,7 +63,7 @@ class IncompatibleSchema(SchemaError):  # noqa: N818
         self.problems = tuple(problems)
 
 
-class UnknownSchema(SchemaError):  # noqa: N818
+class UnknownSchema(SchemaError):
     """The registry has no such schema."""
 
 
