@@ -21,6 +21,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 import time
 import uuid
 from collections import defaultdict
@@ -99,6 +101,7 @@ class Consumer(FaustConsumer):
             "fetch.queue.backoff.ms": 5,
             "queued.max.messages.kbytes": 65536,
             "fetch.message.max.bytes": 1 << 21,
+            "topic.metadata.refresh.interval.ms": 10_000,
             "session.timeout.ms": 6000,
             "heartbeat.interval.ms": 1500,
             **self.engine.kafka,
@@ -115,6 +118,13 @@ class Consumer(FaustConsumer):
         """Join the group for `topics`."""
         self._topics = set(topics)
         assert self._kafka is not None
+        conf = self.app.conf
+        if conf.topic_allow_declare:
+            there = await asyncio.to_thread(self._kafka.list_topics, timeout=30)
+            for topic in sorted(self._topics - set(there.topics)):
+                await self.app.producer.create_topic(
+                    topic, conf.topic_partitions, conf.topic_replication_factor
+                )
         await self._poll.run(
             lambda: self._kafka.subscribe(  # type: ignore[union-attr]
                 sorted(self._topics),
@@ -293,7 +303,7 @@ class Consumer(FaustConsumer):
             self._waiting_for_ack = asyncio.get_running_loop().create_future()
             try:
                 await asyncio.wait_for(self._waiting_for_ack, 0.05)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 pass
             if time.monotonic() > warned:
                 warned = time.monotonic() + 30
@@ -338,7 +348,7 @@ class Consumer(FaustConsumer):
         async with self.engine.producing:  # a timer's rows wait for the next transaction
             try:
                 await self._txn.run(self._write_and_commit, outputs, offsets, timeout=150)
-            except (Ambiguous, asyncio.TimeoutError) as exc:
+            except (TimeoutError, Ambiguous) as exc:
                 logger.warning("the commit's outcome is unknown (%s); asking the group", exc)
                 if not await self._did_commit(stamp, positions):
                     raise Rollback("the commit did not happen") from exc
@@ -602,7 +612,7 @@ class Consumer(FaustConsumer):
             self._ended_since = now
         elif now - self._ended_since > 3:
             logger.info("everything is read and written: stopping")
-            self.engine.finished.set()
+            os.kill(os.getpid(), signal.SIGTERM)  # Faust's worker stops as for anybody else
 
     # -- end ---------------------------------------------------------------------------------
 
@@ -615,7 +625,7 @@ class Consumer(FaustConsumer):
             return
         try:
             await asyncio.wait_for(self._pump_done.wait(), 3)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             logger.warning("an agent does not finish; its records will be processed again")
             self.failed(Rollback("stopped while an agent was working"))
         try:

@@ -102,7 +102,6 @@ class Engine:
         self.producing = asyncio.Lock()
         #: Rows sent by timers and services since the last commit: no input would bring them back.
         self.unattached: list[tuple[Any, ...]] = []
-        self.finished = asyncio.Event()
         self._ticker: Producer | None = None
 
     def qualified(self, topic: str) -> str:

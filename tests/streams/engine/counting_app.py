@@ -1,0 +1,113 @@
+"""An app for the engine's tests: forwards every record, counts by key, and dead-letters poison.
+
+Run as `python counting_app.py BROKER NAMESPACE WORKER_ID [until-end]`. The task keeps the counts in
+a changelog; the outputs `forwarded` (one row a record) and `counts` (one a changed key) tell a
+reader whether anything was lost, doubled or torn.
+"""
+
+import json
+import os
+import sys
+from types import SimpleNamespace
+
+import polars as pl
+from streamgauge.streams.engine import App, Output, Task
+
+
+class JsonLines:
+    """Decodes values like {"key": "a", "n": 1}; anything else is a reject."""
+
+    def __init__(self, topic, columns):
+        self.topic = topic
+
+    def decode(self, messages):
+        rows, rejects = [], []
+        for index, message in enumerate(messages):
+            try:
+                value = json.loads(message.value())
+            except ValueError:
+                reject = SimpleNamespace(
+                    key=message.key(), payload=message.value(), reason="undecodable"
+                )
+                rejects.append(reject)
+                continue
+            rows.append((index, message.partition(), message.offset(), value["key"], value["n"]))
+        names = ["index", "partition", "offset", "key", "n"]
+        frame = pl.DataFrame(rows, schema=names, orient="row").sort("partition", "offset")
+        return SimpleNamespace(frame=frame, rejects=rejects)
+
+
+class Counting(Task):
+    topic = "numbers"
+    changelogs = ("counts",)
+
+    def __init__(self):
+        self.stable = self.working = {}
+        self.rows = []
+        self.raises = int(os.environ.get("RAISES", "0"))
+
+    def process(self, batch):
+        if self.raises:
+            self.raises -= 1
+            raise RuntimeError("an agent that raises")
+        if os.environ.get("POISON") and batch.frame["n"].is_in([666]).any():
+            raise ValueError("poison")
+        counts = dict(self.working)
+        for index, partition, offset, key, n in batch.frame.rows():
+            counts[partition, key] = counts.get((partition, key), 0) + n
+            self.rows.append((partition, f"{partition}/{offset}".encode()))
+        self.working = counts
+
+    def flush(self, now):
+        rows, self.rows = self.rows, []
+        changed = [k for k in self.working if self.working[k] != self.stable.get(k)]
+        yield Output(
+            topic="forwarded",
+            keys=[place for _, place in rows],
+            values=[place for _, place in rows],
+            partitions=[partition for partition, _ in rows],
+        )
+        yield Output(
+            topic="counts",
+            keys=[key.encode() for _, key in changed],
+            values=[str(self.working[k]).encode() for k in changed],
+            partitions=[partition for partition, _ in changed],
+        )
+
+    def commit(self):
+        self.stable = self.working
+
+    def abort(self):
+        self.working, self.rows = self.stable, []
+
+    def restore(self, changelog, keys, values, partition):
+        counts = dict(self.working)
+        for key, value in zip(keys, values, strict=True):
+            counts[partition, key.decode()] = int(value)
+        self.working = counts
+
+    def revoke(self, partitions):
+        keep = {k: v for k, v in self.stable.items() if k[0] not in partitions}
+        self.stable = self.working = keep
+
+
+def main():
+    broker, namespace, worker_id = sys.argv[1:4]
+    app = App(
+        f"{namespace}.counting",
+        broker=f"kafka://{broker}",
+        namespace=namespace,
+        worker_id=worker_id,
+        decoder=JsonLines,
+        until_end="until-end" in sys.argv,
+        kafka={"debug": os.environ["KAFKA_DEBUG"]} if os.environ.get("KAFKA_DEBUG") else {},
+        batch_size=int(os.environ.get("BATCH", "500")),
+        topic_allow_declare=False,
+    )
+    app.attach(Counting())
+    sys.argv = [sys.argv[0], "worker", "-l", "info", "--without-web"]
+    app.main()
+
+
+if __name__ == "__main__":
+    main()
