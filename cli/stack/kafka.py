@@ -56,14 +56,14 @@ class LocalKafka(Server):
         self._options = dict(options or {})
         self._heap = heap
 
-    def start(self, timeout: float = 60.0) -> None:
-        """Start the broker and wait until it answers."""
+    def launch(self) -> None:
+        """Start the process; refused where another broker has the folder."""
         if self.pid is None and (other := running(self.data_dir)):
             raise CommandError(
                 f"a Kafka already runs on {self.data_dir} at {other[1]} (process {other[0]}): "
                 "use that address, or stop it first with `streamgauge kafka stop`"
             )
-        super().start(timeout)
+        super().launch()
         (self.data_dir / "kafka.pid").write_text(f"{self.pid} {self.bootstrap}\n")
 
     def prepare(self) -> list[str]:

@@ -55,6 +55,11 @@ class Server(ABC):
 
     def start(self, timeout: float = 60.0) -> None:
         """Start the server and wait until it answers."""
+        self.launch()
+        self.await_answer(timeout)
+
+    def launch(self) -> None:
+        """Start the process; `await_answer` comes next."""
         if self.pid is not None:
             return
         self.data_dir.mkdir(parents=True, exist_ok=True)
@@ -65,6 +70,9 @@ class Server(ABC):
             detached=self._detached,
             death_signal=self.death_signal,
         )
+
+    def await_answer(self, timeout: float = 60.0) -> None:
+        """Wait until the server answers; one that does not is ended."""
         deadline = time.monotonic() + timeout
         while not self.answers():
             if self.pid is None or time.monotonic() > deadline:
