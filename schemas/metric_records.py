@@ -4,8 +4,8 @@ Internal to the worker: partials go from `streams.metrics.source` to `streams.me
 the topic `metric-partials`; the sketches (`metric-users`) and roll-ups (`metric-rollups`) are the
 changelogs of those stages. What leaves the worker is `records.MetricUpdate`.
 
-Invariants: values are absolute, so the last row of a key is the truth; `slots` and `values` run
-parallel and hold only parts that were observed (see `streams/metrics/slots.py`).
+Invariants: values are absolute, so the last row of a key is the truth; `parts` are packed as
+`streams/metrics/parts.py` says, and hold only what was observed.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ class MetricPartial:
     window_start: Time | None
     version: str | None
     dimensions: str | None
-    slots: tuple[int, ...] | None
-    values: tuple[int, ...] | None
+    parts: bytes | None
     users: int | None
     watermark: Time | None
     since: str | None
@@ -39,14 +38,22 @@ class MetricPartial:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UserSketch:
-    """The distinct users of one hour or day in one source partition: an HLL of datasketches."""
+    """What the source stage cannot rebuild by reading a few hours of events again.
+
+    Either the distinct users of one hour or day in one source partition, as an HLL of
+    datasketches; or (with event_id) an accepted event whose id came again with another
+    timestamp: its duplicates may be read again when it is not.
+    """
 
     source_partition: int
-    window_size: str
-    window_start: Time
-    version: str
-    dimensions: str
-    sketch: bytes
+    window_size: str | None
+    window_start: Time | None
+    version: str | None
+    dimensions: str | None
+    sketch: bytes | None
+    event_id: str | None
+    timestamp: Time | None
+    offset: int | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +64,6 @@ class MetricRollup:
     window_start: Time
     version: str
     dimensions: str
-    slots: tuple[int, ...]
-    values: tuple[int, ...]
-    user_partitions: tuple[int, ...]
-    user_counts: tuple[int, ...]
+    parts: bytes
+    users: str
+    """JSON {source partition: distinct users}."""
