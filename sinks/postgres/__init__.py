@@ -1,0 +1,1 @@
+"""The Postgres sink: tables for analysts, written with the position in one transaction."""
