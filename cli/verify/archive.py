@@ -1,21 +1,30 @@
 """Reads raw records from the Parquet archive, as its sink laid them down, hour by hour.
 
-Upstream: `<archive>/<namespace or default>/events/date=…/hour=…/p<partition>-<first>-<last>.parquet`.
+Upstream: `<root>/<namespace or default>/events/date=…/hour=…/p<partition>-<first>-<last>.parquet`.
 Downstream: the recomputation, which decodes `payload` itself. Invariants: records of a partition
-come in offset order; a cut that the files do not cover is refused, never shortened.
+come in offset order; offsets that no file covers are named, so that a cut is never shortened
+unseen.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 
-from streamgauge.cli.verify.errors import CutNotCoveredError
 from streamgauge.cli.verify.recompute import Raw
 
 _NAME = re.compile(r"p(\d+)-(\d+)-(\d+)\.parquet")
 _CHUNK = 20_000
+
+
+class Range(NamedTuple):
+    """Offsets [first, end) of a partition."""
+
+    partition: int
+    first: int
+    end: int
 
 
 class Archive:
@@ -23,24 +32,38 @@ class Archive:
 
     def __init__(self, root: Path, namespace: str) -> None:
         self._folder = root / (namespace or "default") / "events"
+        self._files: dict[Path, Range] = {}
+        for path in self._folder.glob("date=*/hour=*/*.parquet"):
+            if named := _NAME.fullmatch(path.name):
+                partition, first, last = map(int, named.groups())
+                self._files[path] = Range(partition, first, last + 1)
 
-    def ends(self) -> dict[int, int]:
-        """Partition → offset after the last archived record."""
-        return {p: max(last for _, last in held) + 1 for p, held in self._ranges().items()}
+    def uncovered(self, cut: Mapping[int, int]) -> list[Range]:
+        """Offsets before the cut that no file holds: markers of transactions, or something lost."""
+        holes = []
+        for partition, end in sorted(cut.items()):
+            at = 0
+            held = sorted(r for r in self._files.values() if r.partition == partition)
+            for each in [*held, Range(partition, end, end)]:
+                if at < each.first and at < end:
+                    holes.append(Range(partition, at, min(each.first, end)))
+                at = max(at, each.end)
+        return holes
 
     def read(self, cut: Mapping[int, int]) -> Iterator[list[Raw]]:
         """Every record before the cut, one partition after the other, in chunks."""
-        held = self._ranges()
         for partition, end in sorted(cut.items()):
-            if end > 0:
-                files = self._covering(partition, end, held.get(partition, {}))
-                yield from self._records(partition, end, files)
-
-    def _ranges(self) -> dict[int, dict[tuple[int, int], list[Path]]]:
-        """First and last offset of what each partition's files hold, and the files."""
-        ranges: dict[int, dict[tuple[int, int], list[Path]]] = {}
-        for path in self._folder.glob("date=*/hour=*/p*.parquet"):
-            if found := _NAME.fullmatch(path.name):
-                partition, first, last = map(int, found.groups())
-                ranges.setdefault(partition, {}).setdefault((first, last), []).append(path)
-        return ranges
+            files = [
+                str(path)
+                for path, held in self._files.items()
+                if held.partition == partition and held.first < end
+            ]
+            if not files:
+                continue
+            rows = duckdb.connect().execute(
+                'SELECT partition, "offset", append_time, payload FROM read_parquet($files) '
+                'WHERE "offset" < $end ORDER BY "offset"',
+                {"files": files, "end": end},
+            )
+            while chunk := rows.fetchmany(_CHUNK):
+                yield [Raw(*row) for row in chunk]

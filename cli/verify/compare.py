@@ -71,13 +71,19 @@ def records(
     target: str,
     expected: Mapping[tuple[int, int], str],
     found: Mapping[tuple[int, int], str],
+    twice: int = 0,
 ) -> Comparison:
-    """Dead letters and late events: by partition and offset, with what was said of each."""
+    """Dead letters and late events: by partition and offset, with what was said of each.
+
+    `twice` is how many rows repeat another one: exactly once means none.
+    """
     differences = [
         _difference(target, "/".join(map(str, at)), expected.get(at), found.get(at))
         for at in sorted(expected.keys() | found.keys())
         if expected.get(at) != found.get(at)
     ]
+    if twice:
+        differences.append(_difference(target, "repeated rows", 0, twice))
     return Comparison(target=target, keys=len(expected), differences=differences)
 
 

@@ -65,7 +65,7 @@ class Log:
         while unread:
             chunk = []
             for message in self._consumer.consume(20_000, 0.5):
-                partition, offset = message.partition(), message.offset()
+                partition, offset = message.partition() or 0, message.offset() or 0
                 if error := message.error():
                     _refuse(error, topic, partition)
                     if offset >= end[partition]:  # only markers of transactions were left
@@ -99,20 +99,21 @@ class Log:
                     values[message.key()] = value
         return values
 
-    def remaining(self, group: str, topic: str, cut: Offsets) -> int:
-        """How many records before the cut a group has not committed; markers are no records."""
-        committed = self._committed(group, topic, cut)
-        behind = {p: at for p, at in committed.items() if at < cut[p]}
-        return sum(len(chunk) for chunk in self.read(topic, behind, {p: cut[p] for p in behind}))
-
-    def _committed(self, group: str, topic: str, cut: Offsets) -> dict[int, int]:
+    def committed(self, group: str, topic: str) -> dict[int, int]:
+        """How far a group is in each partition: the next offset it will read."""
         starts, _ = self.bounds(topic)
         asker = Consumer({**self._conf, "group.id": group})
         try:
-            found = asker.committed([TopicPartition(topic, p) for p in cut], timeout=self._patience)
+            asked = [TopicPartition(topic, partition) for partition in starts]
+            found = asker.committed(asked, timeout=self._patience)
         finally:
             asker.close()
         return {tp.partition: max(tp.offset, starts[tp.partition]) for tp in found}
+
+    def remaining(self, topic: str, positions: Offsets, cut: Offsets) -> int:
+        """Records from `positions` up to the cut; markers of transactions are none."""
+        begin = {p: positions.get(p, 0) for p, end in cut.items() if positions.get(p, 0) < end}
+        return sum(len(chunk) for chunk in self.read(topic, begin, {p: cut[p] for p in begin}))
 
 
 def _refuse(error: KafkaError, topic: str, partition: int) -> None:

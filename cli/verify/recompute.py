@@ -106,6 +106,10 @@ class Recomputation:
         """The furthest watermark of all, 0 before any event."""
         return max((p.watermark or 0 for p in self._partitions.values()), default=0)
 
+    def rejected(self) -> dict[str, int]:
+        """Dead letters by reason."""
+        return dict(Counter(self.dead_letters.values()))
+
     def cells(self) -> dict[CellKey, Cell]:
         """Every cell that the metrics must hold now."""
         self._store()
@@ -144,7 +148,7 @@ class Recomputation:
         consent = event.get("consent_analytics")
         denied = self._consent_denied if consent is None else not consent
         if denied:
-            nobody = event | dict.fromkeys(translate.USER_FIELDS)
+            nobody = {**event, **dict.fromkeys(translate.USER_FIELDS)}
             return (*map(nobody.get, self._fields), None)
         return (*map(event.get, self._fields), event.get("user_id") or event.get("anonymous_id"))
 

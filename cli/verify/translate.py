@@ -9,10 +9,11 @@ user_key (null without consent) and the fields that the definitions name, null w
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from streamgauge.cli.verify.cells import WINDOW_MS, Bound
+from streamgauge.schemas.metric_fields import DERIVED
 from streamgauge.schemas.metrics import (
-    DERIVED,
     MAX_OBSERVATION,
     SCALE,
     Condition,
@@ -117,64 +118,42 @@ def _series(metric: Metric, select: _Select, window_size: str) -> list[Series]:
     one = metric.selection
     observed = _observation(one)
     count = select.over("count(*)" if one.field is None else f"count({observed})", one)
-    name, scale = metric.name, one.scale
+    made = partial(Series, name=metric.name, denominator=None, present=count, scale=one.scale)
     match metric.aggregate:
         case "count":
-            return [Series(name=name, numerator=count, denominator=None, present=count)]
+            return [made(numerator=count, scale=1)]
         case "sum":
-            total = select.over(f"coalesce(sum({observed}), 0)", one)
-            return [
-                Series(name=name, numerator=total, denominator=None, present=count, scale=scale)
-            ]
+            return [made(numerator=_sum(one, select))]
         case "mean":
-            total = select.over(f"coalesce(sum({observed}), 0)", one)
-            return [
-                Series(name=name, numerator=total, denominator=count, present=count, scale=scale)
-            ]
+            return [made(numerator=_sum(one, select), denominator=count)]
         case "min" | "max":
-            end = select.over(f"{metric.aggregate}({observed})", one)
-            return [Series(name=name, numerator=end, denominator=None, present=count, scale=scale)]
+            return [made(numerator=select.over(f"{metric.aggregate}({observed})", one))]
         case "distinct_users":
             users = select.over("count(DISTINCT user_key)", one)
             bound = Bound.EXACT if window_size == "1m" else Bound.USERS
-            return [
-                Series(name=name, numerator=users, denominator=None, present=users, bound=bound)
-            ]
+            return [made(numerator=users, present=users, bound=bound)]
         case "quantiles":
-            of = f"{_takes(one)} AND {observed} IS NOT NULL"
-            ranked = f"list_sort(list({observed}) FILTER (WHERE {of}))"
+            takes = f"{_takes(one)} AND {observed} IS NOT NULL"
+            ranked = f"list_sort(list({observed}) FILTER (WHERE {takes}))"
+            ranks = (f"floor({q!r} * (len({ranked}) - 1))" for q in metric.quantiles)
+            picked = [select.add(f"{ranked}[1 + CAST({rank} AS BIGINT)]") for rank in ranks]
             return [
-                Series(
-                    name=series,
-                    numerator=select.add(
-                        f"{ranked}[1 + CAST(floor({q!r} * (len({ranked}) - 1)) AS BIGINT)]"
-                    ),
-                    denominator=None,
-                    present=count,
-                    scale=scale,
-                    bound=Bound.QUANTILE,
-                )
-                for series, q in zip(metric.series, metric.quantiles, strict=True)
+                made(name=name, numerator=value, bound=Bound.QUANTILE)
+                for name, value in zip(metric.series, picked, strict=True)
             ]
         case "ratio":
             assert metric.denominator is not None
-            top, bottom = (_part(part, select) for part in (one, metric.denominator))
-            return [
-                Series(
-                    name=name,
-                    numerator=top,
-                    denominator=bottom,
-                    present=bottom,
-                    scale=one.scale,
-                    under=metric.denominator.scale,
-                )
-            ]
+            bottom = _sum(metric.denominator, select)
+            under = metric.denominator.scale
+            top = _sum(one, select)
+            return [made(numerator=top, denominator=bottom, present=bottom, under=under)]
 
 
-def _part(part: Selection, select: _Select) -> int:
+def _sum(part: Selection, select: _Select) -> int:
+    """A part's sum, or its count when it names no field."""
     if part.field is None:
         return select.over("count(*)", part)
-    return select.over(f"coalesce(sum({_observation(part)}), 0)", part)
+    return select.add(f"coalesce(sum({_observation(part)}) FILTER (WHERE {_takes(part)}), 0)")
 
 
 def _takes(selection: Selection) -> str:
