@@ -68,8 +68,10 @@ class Codec:
     def _parse(self, schema_id: int) -> tuple[str, Any]:
         try:
             schema = self._registry.schema(schema_id)
-        except UnknownSchema as error:
-            raise UndecodableRecord("unknown_schema", str(error), schema_id) from None
+        except UnknownSchema:
+            raise UndecodableRecord(
+                "unknown_schema", f"no schema has the id {schema_id}", schema_id
+            )
         parsed = parse(schema)
         return parsed["name"], parsed
 
@@ -126,11 +128,14 @@ def plain(schema: Any) -> Any:
 
 
 def read_datum(data: bytes, schema: Any, *, schema_id: int) -> dict[str, Any]:
-    """The datum after the header; all of it, or UndecodableRecord."""
+    """The datum after the header; all of it, or UndecodableRecord.
+
+    Bytes that are no UTF-8 become U+FFFD in strings, as in `columnar.py`.
+    """
     stream = io.BytesIO(data)
     stream.seek(HEADER)
     try:
-        record = fastavro.schemaless_reader(stream, schema, None)
+        record = fastavro.schemaless_reader(stream, schema, None, handle_unicode_errors="replace")
     except Exception as error:  # fastavro raises whatever the bytes made it stumble over
         detail = f"{type(error).__name__}: {error}"
         raise UndecodableRecord("undecodable", detail, schema_id) from None
@@ -142,7 +147,7 @@ def read_datum(data: bytes, schema: Any, *, schema_id: int) -> dict[str, Any]:
     return record
 
 
-def _values_of(cls: type) -> Callable[[Any], dict[str, Any]]:
+def _values_of(cls: type[Any]) -> Callable[[Any], dict[str, Any]]:
     """A record's fields by name."""
     if issubclass(cls, BaseModel):
         return vars

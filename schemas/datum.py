@@ -15,7 +15,7 @@ Write = Callable[[bytearray, Any], None]
 _DOUBLE = Struct("<d").pack
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
     """Avro's int and long: zigzag, then seven bits a byte."""
     if not -(1 << 63) <= value < 1 << 63:
         raise OverflowError(f"{value} has more than 64 bits")
@@ -28,11 +28,11 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-_SMALL = tuple(_varint(value) for value in range(256))
+_SMALL = tuple(varint(value) for value in range(256))
 
 
 def _write_long(out: bytearray, value: int) -> None:
-    out += _SMALL[value] if 0 <= value < 256 else _varint(value)
+    out += _SMALL[value] if 0 <= value < 256 else varint(value)
 
 
 def _write_bytes(out: bytearray, value: bytes) -> None:
@@ -43,7 +43,7 @@ def _write_bytes(out: bytearray, value: bytes) -> None:
 def _write_string(out: bytearray, value: str) -> None:
     data = value.encode()
     size = len(data)
-    out += _SMALL[size] if size < 256 else _varint(size)
+    out += _SMALL[size] if size < 256 else varint(size)
     out += data
 
 
