@@ -1,6 +1,5 @@
 """`streamgauge worker`: one or several worker processes, and its alias `process-events`."""
 
-import importlib
 import signal
 import sys
 import threading
@@ -12,6 +11,7 @@ import click
 from streamgauge.cli.errors import CommandError
 from streamgauge.cli.settings import Settings, configured
 from streamgauge.cli.stack.supervisor import Child, Supervisor, streamgauge
+from streamgauge.schemas.loading import load_event_module
 
 SETTINGS = (
     "kafka",
@@ -89,14 +89,11 @@ def run(settings: Settings, worker_id: str, *, agents: str = "", **flags: Any) -
 
 
 def load_event_modules(settings: Settings) -> tuple[str, ...]:
-    """Import the user's modules with event types, from the working folder too."""
-    if settings.event_modules and "" not in sys.path:
+    """Make the user's event types known; their modules are looked for in the working folder too."""
+    if settings.event_modules and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     for module in settings.event_modules:
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            raise click.UsageError(f"--event-modules: {error}; looked from {Path.cwd()}") from None
+        load_event_module(module)
     return settings.event_modules
 
 

@@ -3,7 +3,7 @@
 Upstream: `state`, `status`, the demo's view and its brake. Works on the embedded broker too.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, TopicPartition
@@ -26,6 +26,15 @@ class Position:
     @property
     def lag(self) -> int:
         return self.end - (self.committed or 0)
+
+
+GROUPS = {
+    "worker": ("events", "metric-partials"),
+    "sink-postgres": ("metrics", "dead-letters", "late-events", "events"),
+    "sink-redis": ("metrics",),
+    "sink-archive": ("events",),
+}
+"""What each consumer group reads."""
 
 
 class Broker:
@@ -66,9 +75,10 @@ class Broker:
         )
         return {(at.topic, at.partition): found.result().offset for at, found in futures.items()}
 
-    def positions(self, group: str, topics: Sequence[str]) -> list[Position]:
-        """Where a group stands in every partition of the topics that exist."""
-        ends = self.ends(topics)
+    def positions(self, namespace: str, what: str) -> list[Position]:
+        """Where the `worker` or a sink stands in every partition it reads."""
+        group = qualified(namespace, f"streamgauge-{what}")
+        ends = self.ends(qualified(namespace, topic) for topic in GROUPS[what])
         if not ends:
             return []
         asked = [TopicPartition(*at) for at in ends]
@@ -87,16 +97,8 @@ class Broker:
             for at in sorted(future.result().topic_partitions)
         ]
 
-
-def group_name(namespace: str, what: str) -> str:
-    """The consumer group of the `worker` or of a sink (`sink-postgres`, ...)."""
-    return qualified(namespace, f"streamgauge-{what}")
-
-
-# What each group reads.
-READS = {
-    "worker": ("events", "metric-partials"),
-    "sink-postgres": ("metrics", "dead-letters", "late-events"),
-    "sink-redis": ("metrics",),
-    "sink-archive": ("events",),
-}
+    def delete_before(self, offsets: Mapping[tuple[str, int], int]) -> None:
+        """Delete the records below these offsets."""
+        asked = [TopicPartition(*at, offset) for at, offset in offsets.items()]
+        for future in self._admin.delete_records(asked, request_timeout=self._timeout).values():
+            future.result()

@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from streamgauge.cli.stack.embedded import EmbeddedKafka
-from streamgauge.cli.stack.lag import Broker, Position, group_name
+from streamgauge.cli.stack.lag import Broker, Position
 
 
 @pytest.fixture(params=["embedded", pytest.param("real", marks=pytest.mark.kafka)])
@@ -20,7 +20,7 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 def test_lag_is_the_end_less_what_is_committed(address: str, namespace: str) -> None:
-    topic, group = f"{namespace}.events", group_name(namespace, "worker")
+    topic, group = f"{namespace}.events", f"{namespace}.streamgauge-worker"
     producer = Producer({"bootstrap.servers": address})
     for number in range(9):
         producer.produce(topic, b"event", partition=number % 4)
@@ -33,9 +33,9 @@ def test_lag_is_the_end_less_what_is_committed(address: str, namespace: str) -> 
     assert broker.topics()[topic] == [0, 1, 2, 3]
     assert broker.ends([topic]) == {(topic, 0): 3, (topic, 1): 2, (topic, 2): 2, (topic, 3): 2}
     assert set(broker.ends([topic], earliest=True).values()) == {0}
-    first, second, *_ = broker.positions(group, [topic, "no-such-topic"])
+    first, second, *_ = broker.positions(namespace, "worker")
     assert first == Position(
         group=group, topic=topic, partition=0, committed=1, end=3, metadata="R=1"
     )
     assert (first.lag, second.committed, second.lag) == (2, None, 2)
-    assert broker.positions(group, ["no-such-topic"]) == []
+    assert broker.positions("t-other", "worker") == []
