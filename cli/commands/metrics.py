@@ -73,7 +73,7 @@ def show(settings: Settings, name: str) -> None:
     definitions = _definitions(settings)
     found = next((one for one in definitions.metrics if one.name == name), None)
     if found is None:
-        names = ", ".join(one.name for one in definitions.metrics)
+        names = ", ".join(sorted(one.name for one in definitions.metrics))
         raise click.UsageError(f"there is no metric {name}: there are {names}")
     versions = {
         ",".join(grain.dimensions) or "(total)": grain.version

@@ -41,7 +41,7 @@ ROWS = [(200, "get", True), (500, "it's", False), (None, None, None)]
         ("status: {ge: 200}", 2),
         ("status: {not_null: true}", 2),
         ("status: {not_null: false}", 1),
-        ("method_name: \"it's\"", 1),
+        ('method_name: "it\'s"', 1),
         ("cache_hit: true", 1),
         ("status: {ge: 200, lt: 500}, cache_hit: true", 1),
         ("status: 200, cache_hit: false", 0),
