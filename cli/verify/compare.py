@@ -12,7 +12,7 @@ from streamgauge.cli.verify.cells import Bound, Cell, CellKey
 from streamgauge.cli.verify.report import Comparison, Difference
 
 # Both sides divide the same two integers; anything beyond the last bits of a double is wrong.
-_SAME = 1e-12
+_SAME = 1e-14
 # The sketch's own relative accuracy, and the resolution of a scaled real number.
 _QUANTILE, _QUANTILE_FLOOR = 0.01 * (1 + 1e-9), 1e-6
 # The HLL promises 2 % at the 99th percentile: twice that leaves one in some millions outside.

@@ -36,6 +36,11 @@ class VerifyConfig:
         return self.events_topic or self.topic(topics.EVENTS.name)
 
     @property
+    def sources(self) -> tuple[str, str]:
+        """The raw topic as dead letters and late events name it: with or without a namespace."""
+        return (topics.EVENTS.name, self.events)
+
+    @property
     def postgres_schema(self) -> str:
         """The schema of the namespace's tables."""
         return self.schema or self.namespace.replace("-", "_") or "streamgauge"

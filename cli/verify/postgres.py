@@ -4,7 +4,7 @@ Upstream: the Postgres sink's schema. Downstream: `compare`. Invariant: reads on
 snapshot for each call.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import psycopg
 from psycopg import sql
@@ -48,13 +48,13 @@ class Tables:
                 cells[CellKey(metric, size, start, version, text)] = Cell(*rest)
         return cells
 
-    def dead_letters(self, topic: str) -> dict[At, str]:
+    def dead_letters(self, topics: Collection[str]) -> dict[At, str]:
         """Reasons by partition and offset."""
-        return self._by_offset("dead_letters", "reason", topic)
+        return self._by_offset("dead_letters", "reason", topics)
 
-    def late_events(self, topic: str) -> dict[At, str]:
+    def late_events(self, topics: Collection[str]) -> dict[At, str]:
         """Event ids by partition and offset."""
-        return self._by_offset("late_events", "event_id", topic)
+        return self._by_offset("late_events", "event_id", topics)
 
     def offsets(self, topic: str) -> Mapping[int, int]:
         """How far the sink has written each partition of a topic: the next offset."""
@@ -62,9 +62,9 @@ class Tables:
         rows = self._connection.execute(query.format(self._schema), [topic]).fetchall()
         return dict(rows)
 
-    def _by_offset(self, table: str, column: str, topic: str) -> dict[At, str]:
-        query = sql.SQL('SELECT partition, "offset", {} FROM {}.{} WHERE topic = %s').format(
+    def _by_offset(self, table: str, column: str, topics: Collection[str]) -> dict[At, str]:
+        query = sql.SQL('SELECT partition, "offset", {} FROM {}.{} WHERE topic = ANY(%s)').format(
             sql.Identifier(column), self._schema, sql.Identifier(table)
         )
-        rows = self._connection.execute(query, [topic]).fetchall()
+        rows = self._connection.execute(query, [list(topics)]).fetchall()
         return {(partition, offset): said for partition, offset, said in rows}

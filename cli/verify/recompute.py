@@ -150,7 +150,8 @@ class Recomputation:
         if denied:
             nobody = {**event, **dict.fromkeys(translate.USER_FIELDS)}
             return (*map(nobody.get, self._fields), None)
-        return (*map(event.get, self._fields), event.get("user_id") or event.get("anonymous_id"))
+        user = event.get("user_id")
+        return (*map(event.get, self._fields), event.get("anonymous_id") if user is None else user)
 
     def _store(self) -> None:
         if not self._rows:

@@ -4,6 +4,7 @@ Upstream: `log`, `schemas.codec`. Downstream: `compare`. Invariants: of `metrics
 each key counts; a dead letter or late event that is there twice is kept as two.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from streamgauge.cli.verify.cells import Cell, CellKey, canonical
@@ -35,8 +36,10 @@ class Topics:
             _cells_of(row, cells)
         return cells, misnamed
 
-    def by_offset(self, topic: str, source: str, field: str) -> tuple[dict[At, str], int]:
-        """A field of each row about the topic `source`, and how many rows came twice."""
+    def by_offset(
+        self, topic: str, sources: Collection[str], field: str
+    ) -> tuple[dict[At, str], int]:
+        """A field of each row about a topic of `sources`, and how many rows came twice."""
         said: dict[At, str] = {}
         twice = 0
         if not self._log.exists(topic):
@@ -44,7 +47,7 @@ class Topics:
         for chunk in self._log.read(topic, *self._log.bounds(topic)):
             for message in chunk:
                 row = self._codec.decode(message.value() or b"").record
-                if row["topic"] == source:
+                if row["topic"] in sources:
                     at = (row["partition"], row["offset"])
                     twice += at in said
                     said[at] = row[field]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 
-from streamgauge.cli.verify import compare, redis
+from streamgauge.cli.verify import compare, redis, translate
 from streamgauge.cli.verify.archive import Archive, Range
 from streamgauge.cli.verify.cells import Cell, CellKey
 from streamgauge.cli.verify.config import VerifyConfig
@@ -104,7 +104,7 @@ class _Verification:
         self._archive = Archive(config.archive, config.namespace) if config.archive else None
         self._oracle = Recomputation(
             grains,
-            EventDecoder(self._targets.registry),
+            EventDecoder(self._targets.registry, translate.columns(grains)),
             lateness_ms=config.lateness_ms,
             consent_denied=config.consent_default == "denied",
         )
@@ -158,7 +158,7 @@ class _Verification:
         if self._log.exists(partials):
             self._await(partials, self._log.bounds(partials)[1])
         reasons, _ = self._targets.topics.by_offset(
-            config.topic(topics.DEAD_LETTERS.name), config.events, "reason"
+            config.topic(topics.DEAD_LETTERS.name), config.sources, "reason"
         )
         oracle.failed = frozenset(at for at, why in reasons.items() if why == AGENT_FAILED)
         oracle.expect(cut)
@@ -248,15 +248,15 @@ class _Verification:
             (topics.DEAD_LETTERS.name, "reason", dead),
             (topics.LATE_EVENTS.name, "event_id", late),
         ):
-            rows, twice = targets.topics.by_offset(config.topic(topic), config.events, field)
+            rows, twice = targets.topics.by_offset(config.topic(topic), config.sources, field)
             yield compare.records(topic, said, self._before_cut(rows), twice)
         if targets.tables:
             rows_found = self._kept(targets.tables.metrics())
             with_values = {key: cell for key, cell in expected.items() if key.metric}
             yield compare.cells(f"postgres.{_METRICS}", with_values, rows_found)
             for name, said, rows in (
-                ("dead_letters", dead, targets.tables.dead_letters(config.events)),
-                ("late_events", late, targets.tables.late_events(config.events)),
+                ("dead_letters", dead, targets.tables.dead_letters(config.sources)),
+                ("late_events", late, targets.tables.late_events(config.sources)),
             ):
                 yield compare.records(f"postgres.{name}", said, self._before_cut(rows))
         if targets.counters:
