@@ -3,6 +3,7 @@
 ProducerError
 ├── QueueFull        the queue stayed full: the event was not taken, try again later (retryable)
 ├── EventTooLarge    one event is more than the broker takes: the event was not taken
+├── SendRefused      librdkafka refused the event for another reason (`retryable` says if for good)
 ├── Undelivered      the client was closed before Kafka acknowledged everything
 ├── ClientClosed     the client was used after close(), or its producer failed for good
 └── UnreadableFile   the file to produce is missing, unreadable or of an unknown format
@@ -27,6 +28,14 @@ class QueueFull(ProducerError):
 
 class EventTooLarge(ProducerError, ValueError):
     """One event is larger than `message.max.bytes`."""
+
+
+class SendRefused(ProducerError):
+    """librdkafka did not take the event."""
+
+    def __init__(self, message: str, *, retryable: bool) -> None:
+        super().__init__(message)
+        self.retryable = retryable
 
 
 class Undelivered(ProducerError):

@@ -30,16 +30,13 @@ from streamgauge.schemas.errors import InvalidEvent
 # A quoted field may hold escaped quotes, as Apache writes them.
 LINE = re.compile(
     r'(?P<address>\S+) \S+ .+? \[(?P<time>[^\]]*)\] "(?P<request>(?:[^"\\]|\\.)*)"'
-    r' (?P<status>\d{3}) (?P<size>\d+|-)'
+    r" (?P<status>\d{3}) (?P<size>\d+|-)"
     r' "(?P<referrer>(?:[^"\\]|\\.)*)" "(?P<agent>(?:[^"\\]|\\.)*)"\s*'
 )
 REQUEST = re.compile(r"(?P<method>[A-Z]+) (?P<target>.+?)(?: HTTP/[0-9.]+)?")
 TIME = re.compile(r"(\d\d)/([A-Z][a-z]{2})/(\d{4}):(\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)")
 QUERY = re.compile(r"[?#]")
-MONTHS = {
-    name: number
-    for number, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)
-}
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 VIEW_STATUS = {200, 304}
 
 
@@ -68,15 +65,20 @@ def parse_line(line: str) -> Mapping[str, Any]:
 def parse_time(text: str) -> int:
     """`17/May/2015:10:05:03 +0000` in milliseconds since the epoch."""
     match = TIME.fullmatch(text)
-    month = MONTHS.get(match[2]) if match else None
-    if not match or not month:
+    if not match or match[2] not in MONTHS:
         raise InvalidEvent("bad_line", "timestamp", f"not a time of a web log: {text[:40]!r}")
-    day, _, year, hour, minute, second, sign, zone_hours, zone_minutes = match.groups()
+    day, month, year, hour, minute, second, sign, zone_hours, zone_minutes = match.groups()
     offset = timedelta(hours=int(zone_hours), minutes=int(zone_minutes))
     try:
         zone = timezone(-offset if sign == "-" else offset) if offset else UTC
         moment = datetime(
-            int(year), month, int(day), int(hour), int(minute), int(second), tzinfo=zone
+            int(year),
+            MONTHS.index(month) + 1,
+            int(day),
+            int(hour),
+            int(minute),
+            int(second),
+            tzinfo=zone,
         )
     except ValueError as error:
         raise InvalidEvent("bad_line", "timestamp", f"{error}: {text[:40]!r}") from None

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal
 
+Kind = Literal["spike", "drop", "errors", "slow", "bot"]
+
 
 @dataclass(kw_only=True)
 class Anomaly:
@@ -21,7 +23,7 @@ class Anomaly:
     by `factor`; bot: `user_id` views a page every `factor` milliseconds.
     """
 
-    kind: Literal["spike", "drop", "errors", "slow", "bot"]
+    kind: Kind
     start_ms: int
     end_ms: int
     event_type: str
@@ -55,19 +57,23 @@ class Anomaly:
 def default_anomalies(start_ms: int, end_ms: int, events: float) -> list[Anomaly]:
     """One of each kind, spread over the span; the bot makes about 0.5 % of the events."""
 
-    def between(begin: float, end: float) -> dict[str, int]:
-        span = end_ms - start_ms
-        return {"start_ms": start_ms + int(span * begin), "end_ms": start_ms + int(span * end)}
+    def at(share: float) -> int:
+        return start_ms + int((end_ms - start_ms) * share)
 
-    bot = between(0.80, 0.85)
-    gap = max(50.0, (bot["end_ms"] - bot["start_ms"]) / max(1.0, events * 0.005))
-    request = "request"
+    def one(kind: Kind, event_type: str, factor: float, begin: float, end: float) -> Anomaly:
+        return Anomaly(
+            kind=kind, event_type=event_type, factor=factor, start_ms=at(begin), end_ms=at(end)
+        )
+
+    bot = one("bot", "page_view", 0, 0.80, 0.85)
+    bot.user_id = "user-bot"
+    bot.factor = max(50.0, (bot.end_ms - bot.start_ms) / max(1.0, events * 0.005))
     return [
-        Anomaly(kind="spike", event_type="page_view", factor=4, **between(0.30, 0.33)),
-        Anomaly(kind="drop", event_type=request, factor=0.1, **between(0.45, 0.48)),
-        Anomaly(kind="errors", event_type=request, factor=0.4, **between(0.60, 0.63)),
-        Anomaly(kind="slow", event_type=request, factor=6, **between(0.70, 0.73)),
-        Anomaly(kind="bot", event_type="page_view", factor=gap, user_id="user-bot", **bot),
+        one("spike", "page_view", 4, 0.30, 0.33),
+        one("drop", "request", 0.1, 0.45, 0.48),
+        one("errors", "request", 0.4, 0.60, 0.63),
+        one("slow", "request", 6, 0.70, 0.73),
+        bot,
     ]
 
 

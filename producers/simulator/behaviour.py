@@ -11,15 +11,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from random import Random
-from typing import Any
 
+from streamgauge.producers.simulator.actions import (
+    MINUTE,
+    SECOND,
+    Action,
+    exposure,
+    genre,
+    pause,
+    quiz_score,
+    reaction,
+    request,
+    search,
+    stay,
+    task,
+)
 from streamgauge.producers.simulator.content import (
     COURSE_CONTENT,
     COURSES,
-    DAY_MS,
-    GENRES,
     PAGES,
-    QUERIES,
     SECTIONS,
     Content,
     pick,
@@ -33,48 +43,43 @@ SESSION_MINUTES = 12.0
 RETURN_RATE = 0.65
 FAMILIAR_SHARE = 0.8
 
-SECOND = 1000
-MINUTE = 60_000
-
-# Means that make all sessions together last 12 minutes; sessions with playback last as long
-# as their episodes.
-MEAN_STAY_MS = 9.4 * MINUTE
-LONGEST_STAY_MS = 90 * MINUTE
-
 FEED_LENGTH = 8
 # Clicks on familiar things and on new ones; weighted with their shares they make CLICK_RATE.
 FAMILIAR_APPEAL = 1.1
 NEW_APPEAL = 0.6
 
-Action = tuple[int, str, dict[str, Any]]
 Platform = Callable[[Random, Content, User, int], Iterator[Action]]
 
 
 def feed(random: Random, content: Content, user: User, now: int) -> Iterator[Action]:
     """Social feed: load it, look down, click now and then."""
-    end = now + _stay(random)
-    yield from _exposure(user, FEED_RANKING.experiment_id, now)
+    end = now + stay(random)
+    yield from exposure(user, FEED_RANKING.experiment_id, now)
     rate = CLICK_RATE
     if user.treated(FEED_RANKING.experiment_id):
         rate *= 1 + FEED_RANKING.effect
     while now < end:
         cached = random.random() < 0.85
         took = random.lognormvariate(3.6 if cached else 4.9, 0.45)
-        yield now, "feed_generated", {
-            "page_url": "/feed",
-            "generation_time_ms": round(took, 1),
-            "cache_hit": cached,
-            "item_count": FEED_LENGTH,
-            "personal_connections": 0.6,
-            "interest_based": 0.4,
-        }
+        yield (
+            now,
+            "feed_generated",
+            {
+                "page_url": "/feed",
+                "generation_time_ms": round(took, 1),
+                "cache_hit": cached,
+                "item_count": FEED_LENGTH,
+                "personal_connections": 0.6,
+                "interest_based": 0.4,
+            },
+        )
         if random.random() < 0.5:
-            yield now + 5, "request", _request(random, "feed.get", "/api/feed", took + 8)
+            yield now + 5, "request", request(random, "feed.get", "/api/feed", took + 8)
         section = random.choice(SECTIONS)
         for position in range(FEED_LENGTH):
-            now += _pause(random, 11)
+            now += pause(random, 11)
             familiar = random.random() < FAMILIAR_SHARE
-            item = pick(random, content.items[_genre(random, user, familiar)])
+            item = pick(random, content.items[genre(random, user, familiar)])
             shown = {
                 "page_url": "/feed",
                 "section": section,
@@ -89,16 +94,16 @@ def feed(random: Random, content: Content, user: User, now: int) -> Iterator[Act
             }
             yield now, "feed_view", shown
             if random.random() < rate * (FAMILIAR_APPEAL if familiar else NEW_APPEAL):
-                now += _pause(random, 2)
+                now += pause(random, 2)
                 yield now, "feed_click", shown
-                now += _pause(random, 35)
-                yield from _reaction(random, item.item_id, item.content_type, now)
-        now += _pause(random, 20)
+                now += pause(random, 35)
+                yield from reaction(random, item.item_id, item.content_type, now)
+        now += pause(random, 20)
 
 
 def web(random: Random, content: Content, user: User, now: int) -> Iterator[Action]:
     """Analytics web: pages, the requests behind them, searches, tasks."""
-    end = now + _stay(random)
+    end = now + stay(random)
     referrer = random.choice(("https://search.example/", "https://news.example/", None))
     while now < end:
         page = pick(random, PAGES)
@@ -106,8 +111,8 @@ def web(random: Random, content: Content, user: User, now: int) -> Iterator[Acti
         yield now, "page_view", view
         referrer = page
         if random.random() < 0.8:
-            yield now + 10, "request", _request(random, "page.get", page)
-        now += _pause(random, 25)
+            yield now + 10, "request", request(random, "page.get", page)
+        now += pause(random, 25)
         chance = random.random()
         if chance < 0.25:
             yield now, "link_click", {"page_url": page, "element_id": "link-next"}
@@ -116,27 +121,31 @@ def web(random: Random, content: Content, user: User, now: int) -> Iterator[Acti
         elif chance < 0.46:
             yield now, "form_submit", {"page_url": page, "element_id": "form-filter"}
         elif chance < 0.54:
-            yield from _search(random, now, page)
+            yield from search(random, now, page)
         elif chance < 0.66:
-            now = yield from _task(random, now)
+            now = yield from task(random, now)
         elif chance < 0.68:
-            yield now, "custom", {
-                "name": "report_exported",
-                "properties": [{"key": "format", "value": random.choice(("csv", "pdf"))}],
-            }
-        now += _pause(random, 20)
+            yield (
+                now,
+                "custom",
+                {
+                    "name": "report_exported",
+                    "properties": [{"key": "format", "value": random.choice(("csv", "pdf"))}],
+                },
+            )
+        now += pause(random, 20)
 
 
 def video(random: Random, content: Content, user: User, now: int) -> Iterator[Action]:
     """Video streaming: find a series, watch; many watch on."""
     yield now, "page_view", {"page_url": "/watch", "title": "watch"}
-    yield from _exposure(user, PLAYER_THEME.experiment_id, now + 1)
-    now += _pause(random, 20)
+    yield from exposure(user, PLAYER_THEME.experiment_id, now + 1)
+    now += pause(random, 20)
     if random.random() < 0.3:
-        yield from _search(random, now, "/watch")
-        now += _pause(random, 20)
+        yield from search(random, now, "/watch")
+        now += pause(random, 20)
     familiar = random.random() < FAMILIAR_SHARE
-    series = pick(random, content.series[_genre(random, user, familiar)])
+    series = pick(random, content.series[genre(random, user, familiar)])
     rate = BINGE_RATE
     if user.treated(PLAYER_THEME.experiment_id):
         rate *= 1 + PLAYER_THEME.effect
@@ -162,22 +171,26 @@ def video(random: Random, content: Content, user: User, now: int) -> Iterator[Ac
         watched = series.episode_ms if whole else int(series.episode_ms * random.uniform(0.1, 0.7))
         yield now, "playback", {**played, "action": "start", "position_ms": 0}
         for position in range(2 * MINUTE, watched, 2 * MINUTE):
-            yield now + position, "playback", {
-                **played,
-                "action": "progress",
-                "position_ms": position,
-            }
+            yield (
+                now + position,
+                "playback",
+                {
+                    **played,
+                    "action": "progress",
+                    "position_ms": position,
+                },
+            )
         now += watched
         action = "complete" if whole else "skip"
         yield now, "playback", {**played, "action": action, "position_ms": watched}
-        now += _pause(random, 8)
+        now += pause(random, 8)
     if random.random() < 0.12:
         yield now, "rating", {"item_id": series.series_id, "score": random.randint(2, 5)}
 
 
 def learning(random: Random, content: Content, user: User, now: int) -> Iterator[Action]:
     """Learning: a course's units, and quizzes at their ends."""
-    end = now + _stay(random)
+    end = now + stay(random)
     course = pick(random, COURSES)
     page = f"/courses/{course}"
     yield now, "page_view", {"page_url": page, "title": course}
@@ -185,120 +198,47 @@ def learning(random: Random, content: Content, user: User, now: int) -> Iterator
     yield now + 40, "course_interaction", {"course_id": course, "action": action}
     while now < end:
         kind = random.choice(COURSE_CONTENT)
-        spent = _pause(random, 120)
+        spent = pause(random, 120)
         now += spent
         share = round(min(1.0, random.betavariate(5, 2) * (0.6 + user.skill / 2)), 3)
-        yield now, "learning_session", {
-            "page_url": page,
-            "duration": spent / SECOND,
-            "completion_rate": share,
-            "content_type": kind,
-        }
-        if random.random() < 0.3:
-            yield from _exposure(user, QUIZ_HINTS.experiment_id, now + 1)
-            spent = _pause(random, 60)
-            now += spent
-            yield now, "quiz_attempt", {
-                "page_url": f"{page}/quiz",
-                "quiz_id": f"quiz-{course}",
-                "score": quiz_score(random, user),
-                "total_questions": 10,
-                "time_taken": spent / SECOND,
-            }
-        if random.random() < 0.08:
-            yield now + 20, "course_interaction", {
+        yield (
+            now,
+            "learning_session",
+            {
                 "page_url": page,
-                "course_id": course,
-                "action": "complete",
                 "duration": spent / SECOND,
+                "completion_rate": share,
                 "content_type": kind,
-            }
-        now += _pause(random, 15)
+            },
+        )
+        if random.random() < 0.3:
+            yield from exposure(user, QUIZ_HINTS.experiment_id, now + 1)
+            spent = pause(random, 60)
+            now += spent
+            yield (
+                now,
+                "quiz_attempt",
+                {
+                    "page_url": f"{page}/quiz",
+                    "quiz_id": f"quiz-{course}",
+                    "score": quiz_score(random, user),
+                    "total_questions": 10,
+                    "time_taken": spent / SECOND,
+                },
+            )
+        if random.random() < 0.08:
+            yield (
+                now + 20,
+                "course_interaction",
+                {
+                    "page_url": page,
+                    "course_id": course,
+                    "action": "complete",
+                    "duration": spent / SECOND,
+                    "content_type": kind,
+                },
+            )
+        now += pause(random, 15)
 
 
 BEHAVIOUR: dict[str, Platform] = {"feed": feed, "web": web, "video": video, "learning": learning}
-
-
-def quiz_score(random: Random, user: User) -> float:
-    """Points of 100; hints add their effect, and no score is cut off by them."""
-    score = 90 * random.betavariate(1 + 6 * user.skill, 3)
-    if user.treated(QUIZ_HINTS.experiment_id):
-        score += QUIZ_HINTS.effect
-    return round(score, 1)
-
-
-def _stay(random: Random) -> int:
-    return int(min(random.expovariate(1 / MEAN_STAY_MS), LONGEST_STAY_MS))
-
-
-def _pause(random: Random, seconds: float) -> int:
-    """Some milliseconds, `seconds` in the mean."""
-    return int(random.expovariate(1 / (seconds * SECOND))) + 1
-
-
-def _genre(random: Random, user: User, familiar: bool) -> str:
-    return random.choice(user.genres if familiar else GENRES)
-
-
-def _exposure(user: User, experiment_id: str, now: int) -> Iterator[Action]:
-    variant = user.variants.get(experiment_id)
-    if variant:
-        yield now, "experiment_exposure", {"experiment_id": experiment_id, "variant": variant}
-
-
-def _request(
-    random: Random, method_name: str, route: str, duration_ms: float | None = None
-) -> dict[str, Any]:
-    chance = random.random()
-    status = 200
-    error = None
-    if chance < 0.0008:
-        status, error = 500, "internal"
-    elif chance < 0.02:
-        status, error = 404, None
-    return {
-        "method_name": method_name,
-        "route": route,
-        "status": status,
-        "duration_ms": round(duration_ms or random.lognormvariate(4.0, 0.6), 1),
-        "response_size_bytes": int(random.lognormvariate(9, 1)),
-        "cache_hit": random.random() < 0.82,
-        "error_type": error,
-        "context": [{"key": "region", "value": "eu-1"}] if error else None,
-    }
-
-
-def _search(random: Random, now: int, page: str) -> Iterator[Action]:
-    query = pick(random, QUERIES)
-    found = 0 if random.random() < 0.06 else random.randint(1, 400)
-    yield now, "search", {"page_url": page, "query": query, "results_count": found}
-    yield now + 15, "request", _request(random, "search.query", "/api/search")
-
-
-def _task(random: Random, now: int) -> Iterator[Action]:
-    task = {
-        "page_url": "/tasks",
-        "task_id": f"task-{random.getrandbits(32):08x}",
-        "priority": random.choice(("low", "medium", "high")),
-        "due_date": now + random.randint(-2, 14) * DAY_MS,
-    }
-    yield now, "task_update", {**task, "action": "created", "status": "todo"}
-    if random.random() < 0.7:
-        now += _pause(random, 30)
-        yield now, "task_update", {**task, "action": "status", "status": "in_progress"}
-        if random.random() < 0.8:
-            now += _pause(random, 60)
-            yield now, "task_update", {**task, "action": "completed", "status": "done"}
-    return now
-
-
-def _reaction(random: Random, item_id: str, content_type: str, now: int) -> Iterator[Action]:
-    if random.random() < 0.3:
-        yield now, "content_interaction", {
-            "content_id": item_id,
-            "content_type": content_type,
-            "action": random.choice(("like", "like", "like", "comment", "share", "save")),
-            "session_duration": _pause(random, 30) / SECOND,
-        }
-    if random.random() < 0.08:
-        yield now + 500, "rating", {"item_id": item_id, "score": random.randint(1, 5)}

@@ -12,19 +12,22 @@ from random import Random
 DAY_MS = 86_400_000
 
 GENRES = (
-    "action animation comedy cooking crime documentary drama fantasy "
-    "history horror music mystery nature romance science-fiction sport"
-).split()
+    "action", "animation", "comedy", "cooking", "crime", "documentary",
+    "drama", "fantasy", "history", "horror", "music", "mystery",
+    "nature", "romance", "science-fiction", "sport",
+)  # fmt: skip
 SECTIONS = ("top", "following", "discover", "trending")
 PAGES = (
-    "/ /pricing /features /docs /docs/start /docs/api /docs/events /docs/metrics /blog "
-    "/blog/launch /blog/roadmap /dashboard /dashboard/traffic /dashboard/funnels /reports "
-    "/reports/weekly /tasks /tasks/board /settings /settings/team /account /help /about /jobs"
-).split()
+    "/", "/pricing", "/features", "/docs", "/docs/start", "/docs/api",
+    "/docs/events", "/docs/metrics", "/blog", "/blog/launch", "/blog/roadmap", "/dashboard",
+    "/dashboard/traffic", "/dashboard/funnels", "/reports", "/reports/weekly", "/tasks",
+    "/tasks/board", "/settings", "/settings/team", "/account", "/help", "/about", "/jobs",
+)  # fmt: skip
 QUERIES = (
-    "funnel retention export invoice webhooks api-key dashboards python kafka statistics "
-    "algebra spanish space cats recipes football piano nothing-like-this"
-).split()
+    "funnel", "retention", "export", "invoice", "webhooks", "api-key",
+    "dashboards", "python", "kafka", "statistics", "algebra", "spanish",
+    "space", "cats", "recipes", "football", "piano", "nothing-like-this",
+)  # fmt: skip
 SOURCES = ("personal", "interest", "editorial")
 CONTENT_TYPES = ("post", "video", "article", "photo")
 ITEMS_PER_GENRE = 120

@@ -130,13 +130,9 @@ class Faults:
         yield record
         if record.fate == "accepted":
             partition = self._partition(record.key)
-            self._watermarks[partition] = max(
-                self._watermarks.get(partition, 0), record.timestamp
-            )
+            self._watermarks[partition] = max(self._watermarks.get(partition, 0), record.timestamp)
             if self._random.random() < self._rates.duplicates:
-                again = Record(
-                    record.key, record.value, "duplicate", record.kind, record.timestamp
-                )
+                again = Record(record.key, record.value, "duplicate", record.kind, record.timestamp)
                 self._hold(now + self._random.randint(1, self._repeat_ms), again)
 
     def _hold(self, until: int, record: Record) -> None:

@@ -16,8 +16,9 @@ from heapq import heapify, heappop, heappush, heapreplace
 from random import Random
 from typing import Any
 
+from streamgauge.producers.simulator.actions import Action
 from streamgauge.producers.simulator.anomalies import Anomaly, apply_all, bot_views
-from streamgauge.producers.simulator.behaviour import BEHAVIOUR, SESSION_MINUTES, Action
+from streamgauge.producers.simulator.behaviour import BEHAVIOUR, SESSION_MINUTES
 from streamgauge.producers.simulator.content import Content
 from streamgauge.producers.simulator.users import PLATFORM_WEIGHTS, PLATFORMS, user_of
 from streamgauge.producers.simulator.visits import (
@@ -107,16 +108,16 @@ class World:
             else:
                 heapreplace(underway, (following["timestamp"], order, following, session))
             seen += 1
-            for event in apply_all(self.anomalies, random, event):
-                event["event_id"] = event_id(random, event["timestamp"])
-                yield event
+            for happened in apply_all(self.anomalies, random, event):
+                happened["event_id"] = event_id(random, happened["timestamp"])
+                yield happened
 
     def _first_sessions(self) -> Iterator[Iterator[Event]]:
         """Those under way when the world begins, and the bots."""
         for anomaly in self.anomalies:
             if anomaly.kind == "bot":
-                user = {"user_id": anomaly.user_id, "browser": "headless"}
-                yield self._dressed(bot_views(anomaly), user)
+                envelope = {"user_id": anomaly.user_id, "browser": "headless"}
+                yield self._dressed(bot_views(anomaly), envelope)
         minutes = SESSION_MINUTES * 60_000 / DAY_MS
         level = 1.0 if self.steady else rhythm(self.start_ms // 3_600_000)
         for _ in range(int(FIRST_SHARE * self.sessions_a_day * minutes * level)):
