@@ -175,7 +175,7 @@ class App(faust.App):
 
     async def _wait_for_table_recovery_completed(self) -> bool:
         """Timers start once the first assignment has been taken over."""
-        return await self.wait_for_stopped(self.consumer.taken_over)
+        return await self.wait_for_stopped(self.consumer.membership.taken_over)
 
     async def _on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         self.unassigned = not assigned

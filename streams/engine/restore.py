@@ -30,8 +30,9 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streamgauge.schemas.topics import qualified
 from streamgauge.streams.engine import faultpoint, telemetry
+from streamgauge.streams.engine.engine import Engine
 from streamgauge.streams.engine.errors import Rollback
-from streamgauge.streams.engine.task import Batch, Task
+from streamgauge.streams.engine.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -88,8 +89,7 @@ class Restorer:
 
     def run(
         self,
-        tasks: Iterable[Task],
-        decode: Callable[[str, list[Message]], Batch],
+        engine: Engine,
         commits: Mapping[Place, Commit],
         cancelled: Callable[[], bool],
     ) -> dict[Place, int]:
@@ -106,8 +106,8 @@ class Restorer:
                     "were processed; reading on from %d. Raise retention.ms.",
                     *place, commit.offset, low - 1, low,
                 )  # fmt: skip
-        for task in tasks:
-            topic = qualified(self._namespace, task.topic)
+        for task in engine.tasks:
+            topic = engine.qualified(task.topic)
             owned = {partition for name, partition in commits if name == topic}
             if not owned:
                 continue
@@ -121,7 +121,7 @@ class Restorer:
             def replay(
                 _: Place, messages: list[Message], task: Task = task, topic: str = topic
             ) -> None:
-                task.replay(decode(topic, messages))
+                task.replay(engine.decode(topic, messages))
 
             self._read(starts, replay, progress, cancelled)
             task.restored(owned)
@@ -218,7 +218,7 @@ class Restorer:
                     handle(place, messages)
                     progress.done += len(messages)
                 if ended:
-                    consumer.incremental_unassign([TopicPartition(t, p) for t, p in ended])
+                    consumer.pause([TopicPartition(t, p) for t, p in ended])
                     for place in ended:
                         del left[place]
         finally:

@@ -154,8 +154,10 @@ class Transactions:
                 self.send(topic, key, value, partition, headers)
         telemetry.RECORDS_OUT.labels(output.topic).inc(len(output.keys))
 
-    def commit(self, offsets: Sequence[TopicPartition], consumer: Consumer) -> None:
-        """Commit rows and offsets; raises Rollback, Fenced or Ambiguous."""
+    def commit(
+        self, offsets: Sequence[TopicPartition], group: Any, consumer: Consumer | None
+    ) -> None:
+        """Commit rows and offsets, fenced by `group`; raises Rollback, Fenced or Ambiguous."""
         producer = self._begin()
         try:
             faultpoint.reached("before_flush")
@@ -165,7 +167,6 @@ class Transactions:
                 raise Rollback(f"a row was not written: {self._failure.str()}")
             faultpoint.reached("after_flush")
             if offsets:  # none only where nothing is assigned: an empty list would fence nothing
-                group = consumer.consumer_group_metadata()
                 producer.send_offsets_to_transaction(list(offsets), group, self.timeout)
             faultpoint.reached("after_send_offsets")
         except KafkaException as exc:
@@ -241,12 +242,14 @@ class PlainCommits(Transactions):
         self._begun = True
         return self._producer
 
-    def commit(self, offsets: Sequence[TopicPartition], consumer: Consumer) -> None:
+    def commit(
+        self, offsets: Sequence[TopicPartition], group: Any, consumer: Consumer | None
+    ) -> None:
         producer = self._begin()
         if producer.flush(self.timeout) or self._failure is not None:
             raise Rollback("the broker did not take the rows")
         try:
-            if offsets:
+            if offsets and consumer is not None:
                 consumer.commit(offsets=list(offsets), asynchronous=False)
         except KafkaException as exc:
             raise _translated(exc) from exc

@@ -1,0 +1,148 @@
+"""The barrier: what was read, what it made and what is remembered of it move together.
+
+Upstream: `consumer.py`, once all that was delivered has been acknowledged. Downstream: the
+transaction, and the tasks' `commit` or `abort`.
+
+Invariants: offsets are never an empty list while partitions are owned (an empty list fences
+nothing); each commit's offsets carry a stamp, so that after an ambiguous timeout, and after a
+rebalance, the group's own record tells whether it was ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import KafkaException, TopicPartition
+from faust.types import TP
+
+from streamgauge.streams.engine import telemetry
+from streamgauge.streams.engine.engine import Engine
+from streamgauge.streams.engine.errors import Rollback
+from streamgauge.streams.engine.lane import Lane
+from streamgauge.streams.engine.reader import Reader
+from streamgauge.streams.engine.restore import Restorer
+from streamgauge.streams.engine.task import Output
+from streamgauge.streams.engine.transaction import Ambiguous
+
+COMMIT_WATCHDOG = 45.0  # send_offsets_to_transaction ignores its own timeout (librdkafka 5456)
+
+logger = logging.getLogger(__name__)
+
+
+class Barrier:
+    """Commits and rolls back, in the transaction's lane."""
+
+    def __init__(self, engine: Engine, reader: Reader, restorer: Restorer) -> None:
+        self.engine, self.reader, self.restorer = engine, reader, restorer
+        self.lane = Lane("transaction")
+        self.committed: dict[TP, int] = {}
+        #: Who made the last commit of each partition whose state we hold.
+        self.stamps: dict[TP, str] = {}
+        self.commits = 0
+        self.alive_at = time.monotonic()
+        self._incarnation = uuid.uuid4().hex[:12]
+
+    async def open(self) -> None:
+        """Start the producer; what an earlier process of this name left open is aborted."""
+        await self.lane.run(self.engine.transaction.open)
+
+    async def commit_all(self) -> bool:
+        """Flush the tasks and commit; False when there was nothing to commit."""
+        started = time.monotonic()
+        outputs = await asyncio.to_thread(self._flushed)
+        moved = self.reader.positions != self.committed
+        if not (moved or outputs or self.engine.transaction.begun):
+            return False
+        await self.commit(outputs)
+        telemetry.COMMIT_SECONDS.observe(time.monotonic() - started)
+        return True
+
+    def _flushed(self) -> list[Output]:
+        now = time.monotonic()
+        return [o for task in self.engine.tasks for o in task.flush(now) if o.keys]
+
+    async def commit(self, outputs: Sequence[Output]) -> None:
+        """Commit positions, rows and states; raises Rollback or Fenced."""
+        stamp = f"{self._incarnation}.{self.commits + 1}"
+        positions = dict(self.reader.positions)
+        offsets = [
+            TopicPartition(tp.topic, tp.partition, offset, f"{stamp};{self._metadata(tp)}")
+            for tp, offset in positions.items()
+        ]
+        async with self.engine.producing:  # a timer's rows wait for the next transaction
+            try:
+                await self.lane.run(self._write, outputs, offsets, timeout=COMMIT_WATCHDOG)
+            except (TimeoutError, Ambiguous) as exc:
+                logger.warning("the commit's outcome is unknown (%s); asking the group", exc)
+                if not await self._did_commit(stamp, positions):
+                    raise Rollback("the commit did not happen") from exc
+            self.engine.unattached.clear()
+        self.commits += 1
+        self.committed = positions
+        self.stamps.update(dict.fromkeys(positions, stamp))
+        for task in self.engine.tasks:
+            task.commit()
+        telemetry.COMMITS.inc()
+
+    async def commit_unassigned(self) -> None:
+        """Commit what timers sent in a worker that owns nothing: there are no offsets."""
+        if self.engine.transaction.begun:
+            async with self.engine.producing:
+                await self.lane.run(self._write, [], [], timeout=COMMIT_WATCHDOG)
+                self.engine.unattached.clear()
+
+    def _write(self, outputs: Sequence[Output], offsets: Sequence[TopicPartition]) -> None:
+        for output in outputs:
+            self.engine.transaction.write(output)
+        self.engine.transaction.commit(offsets, self.reader.group, self.reader.kafka)
+
+    async def write(self, outputs: Sequence[Output]) -> None:
+        """Add rows to the current transaction before its barrier."""
+
+        def write() -> None:
+            for output in outputs:
+                self.engine.transaction.write(output)
+
+        await self.lane.run(write)
+
+    async def _did_commit(self, stamp: str, positions: Mapping[TP, int]) -> bool:
+        """Once a new producer has settled the old one's transaction, the offsets' stamp tells."""
+        self.lane = Lane("transaction")  # the old thread may never come back
+        await self._persist(self.engine.transaction.reopen)
+        places = [(tp.topic, tp.partition) for tp in positions]
+        found = await asyncio.to_thread(self.restorer.committed, self.reader.kafka, places)
+        return bool(found) and all(commit.stamp == stamp for commit in found.values())
+
+    def _metadata(self, tp: TP) -> str:
+        name = self.engine.unqualified(tp.topic)
+        return "".join(t.metadata(tp.partition) for t in self.engine.tasks if t.topic == name)
+
+    async def abort(self, cause: str) -> None:
+        """Abort the transaction and take the stable states again."""
+        telemetry.ABORTED.labels(cause).inc()
+        async with self.engine.producing:
+            await self._persist(self.engine.transaction.abort)
+            for row in self.engine.unattached:  # sent by timers: nothing will send them again
+                self.engine.transaction.send(*row)
+        for task in self.engine.tasks:
+            task.abort()
+
+    async def _persist(self, call: Any) -> None:
+        """Run it until the broker is back; only a newer producer of our id ends it."""
+        while True:
+            try:
+                return await self.lane.run(call)
+            except KafkaException as exc:
+                logger.warning("the transaction coordinator does not answer: %s", exc.args[0].str())
+                self.alive_at = time.monotonic()
+                await asyncio.sleep(1)
+
+    async def close(self) -> None:
+        """Abort what is open and let the producer go."""
+        await self.lane.run(self.engine.transaction.close, timeout=10)
+        self.lane.close()
