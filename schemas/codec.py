@@ -69,9 +69,8 @@ class Codec:
         try:
             schema = self._registry.schema(schema_id)
         except UnknownSchema:
-            raise UndecodableRecord(
-                "unknown_schema", f"no schema has the id {schema_id}", schema_id
-            )
+            detail = f"no schema has the id {schema_id}"
+            raise UndecodableRecord("unknown_schema", detail, schema_id) from None
         parsed = parse(schema)
         return parsed["name"], parsed
 
@@ -147,7 +146,7 @@ def read_datum(data: bytes, schema: Any, *, schema_id: int) -> dict[str, Any]:
     return record
 
 
-def _values_of(cls: type[Any]) -> Callable[[Any], dict[str, Any]]:
+def _values_of(cls: Any) -> Callable[[Any], dict[str, Any]]:
     """A record's fields by name."""
     if issubclass(cls, BaseModel):
         return vars

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Protocol
 
+import numpy as np
 import polars as pl
 
 from streamgauge.schemas.avro import RECORDS, avro_schema
@@ -75,6 +76,7 @@ class Decoder:
         self._events = topic == EVENTS.name
         self._compacted = topic in TOPICS and TOPICS[topic].compacted
         self._plans: dict[bytes, _Plan] = {}
+        self._empty: pl.DataFrame | None = None
         known = _columns_of(topic)
         wanted = known if columns is None else _wanted(known, set(columns), topic)
         # A topic of somebody else has the columns that its schemas bring.
@@ -108,7 +110,7 @@ class Decoder:
         if self._events:
             frame = self._valid(frame, messages, rejects)
             if ticks:
-                frame.extend(self._valid_ticks(self._joined(ticks), messages, rejects))
+                frame.extend(self._valid_ticks(ticks, messages, rejects))
         if rejects:
             rejects.sort(key=lambda reject: (reject.partition, reject.offset))
         return DecodedBatch(frame=_placed(frame, messages), rejects=rejects, tombstones=tombstones)
@@ -122,12 +124,12 @@ class Decoder:
             try:
                 schema = self._registry.schema(schema_id)
             except UnknownSchema:
-                raise UndecodableRecord(
-                    "unknown_schema", f"no schema has the id {schema_id}", schema_id
-                )
+                detail = f"no schema has the id {schema_id}"
+                raise UndecodableRecord("unknown_schema", detail, schema_id) from None
             except SchemaError as error:
                 raise UndecodableRecord("undecodable", str(error), schema_id) from None
             if self._open:
+                self._empty = None
                 self._columns |= {
                     item["name"]: _nullable(item["type"])
                     for item in schema.get("fields", ())
@@ -139,47 +141,44 @@ class Decoder:
 
     def _joined(self, parts: list[pl.DataFrame]) -> pl.DataFrame:
         """All parts in one frame with all columns, in their final types."""
-        empty = pl.DataFrame(
-            schema={"index": pl.UInt32}
-            | {name: dtype(strings_as_bytes(kind)) for name, kind in self._columns.items()}
-        )
-        frame = pl.concat([empty, *parts], how="diagonal", rechunk=True)
+        if self._empty is None:
+            self._empty = pl.DataFrame(
+                schema={"index": pl.UInt32}
+                | {name: dtype(strings_as_bytes(kind)) for name, kind in self._columns.items()}
+            )
+            self._types = {name: dtype(kind) for name, kind in self._columns.items()}
+        frame = pl.concat([self._empty, *parts], how="diagonal", rechunk=True)
         return pl.DataFrame(
-            [frame["index"]]
-            + [cast(frame[name], dtype(kind)) for name, kind in self._columns.items()]
+            [frame["index"], *(cast(frame[name], kind) for name, kind in self._types.items())]
         )
 
     def _valid(
         self, frame: pl.DataFrame, messages: Sequence[Message], rejects: list[Reject]
     ) -> pl.DataFrame:
         """The rows that are events, with their user_key; the others go to `rejects`."""
-        frame = frame.with_columns(pl.coalesce("user_id", "anonymous_id").alias("user_key"))
-        valid = (
-            (frame["event_id"].str.len_bytes() > 0)
-            & (frame["event_type"].str.len_bytes() > 0)
-            & (frame["event_type"] != TICK)
-            & (frame["user_key"].str.len_bytes() > 0)
-            & _in_time(frame)
-        ).fill_null(False)
-        if not valid.all():
+        user_key = frame["user_id"]
+        if user_key.null_count():
+            user_key = user_key.zip_with(user_key.is_not_null(), frame["anonymous_id"])
+        frame.insert_column(0, user_key.alias("user_key"))
+        if _has_fault(frame):
+            valid = ~frame.select(FAULTY).to_series()
             for row in frame.filter(~valid).iter_rows(named=True):
                 error = UndecodableRecord("invalid", _fault(row))
                 rejects.append(self._reject(messages[row["index"]], error))
             frame = frame.filter(valid)
-        return frame.select(self._event_columns)
+        return frame[self._event_columns]
 
     def _valid_ticks(
-        self, frame: pl.DataFrame, messages: Sequence[Message], rejects: list[Reject]
+        self, parts: list[pl.DataFrame], messages: Sequence[Message], rejects: list[Reject]
     ) -> pl.DataFrame:
-        valid = _in_time(frame).fill_null(False)
-        for i in frame.filter(~valid)["index"]:
-            error = UndecodableRecord("invalid", "timestamp: none, or beyond the year 2200")
-            rejects.append(self._reject(messages[i], error))
-        return (
-            frame.filter(valid)
-            .with_columns(event_type=pl.lit(TICK), user_key=pl.lit(None, pl.String))
-            .select(self._event_columns)
+        frame = self._joined(parts).with_columns(
+            event_type=pl.lit(TICK), user_key=pl.lit(None, pl.String)
         )
+        late = frame.select(_outside_time()).to_series()
+        for row in frame.filter(late).iter_rows(named=True):
+            error = UndecodableRecord("invalid", _time_fault(row))
+            rejects.append(self._reject(messages[row["index"]], error))
+        return frame.filter(~late)[self._event_columns]
 
     def _reject(self, message: Message, error: UndecodableRecord) -> Reject:
         payload = message.value()
@@ -302,28 +301,50 @@ def _by_header(values: Sequence[bytes | None]) -> dict[bytes | None, list[int]]:
     groups: dict[bytes | None, list[int]] = {head: [] for head in heads}
     if len(groups) == 1:
         return {heads[0]: list(range(len(heads)))}
+    append = {head: places.append for head, places in groups.items()}
     for i, head in enumerate(heads):
-        groups[head].append(i)
+        append[head](i)
     return groups
 
 
 def _placed(frame: pl.DataFrame, messages: Sequence[Message]) -> pl.DataFrame:
     """The rows with where and when they were appended, in the log's order."""
-    index = frame["index"]
-    place = pl.DataFrame(
-        {
-            "partition": pl.Series([m.partition() for m in messages], dtype=pl.Int32),
-            "offset": pl.Series([m.offset() for m in messages], dtype=pl.Int64),
-            "append_time": pl.Series([m.timestamp()[1] for m in messages], dtype=pl.Int64),
-        }
-    )[index]
-    return pl.concat([index.to_frame(), place, frame.drop("index")], how="horizontal").sort(
-        "partition", "offset"
+    index = frame.drop_in_place("index").to_numpy()
+    partition = np.array([message.partition() for message in messages], np.int32)[index]
+    offset = np.array([message.offset() for message in messages], np.int64)[index]
+    time = np.array([message.timestamp()[1] for message in messages], np.int64)[index]
+    order = np.lexsort((offset, partition)).astype(np.uint32)
+    place = {"index": index, "partition": partition, "offset": offset, "append_time": time}
+    return pl.DataFrame(
+        [pl.Series(name, values[order]) for name, values in place.items()]
+        + frame[pl.Series(order)].get_columns()
     )
 
 
-def _in_time(frame: pl.DataFrame) -> pl.Series:
-    return (frame["timestamp"] > 0) & (frame["timestamp"] < MAX_TIMESTAMP)
+def _has_fault(frame: pl.DataFrame) -> bool:
+    """Whether any row may be no event; cheap, because almost always there is none."""
+    if not frame.height:
+        return False
+    texts = [frame[name] for name in ("event_id", "event_type", "user_key")]
+    time = frame["timestamp"]
+    low, high = time.min(), time.max()
+    return (
+        any(text.null_count() or (text == "").any() for text in texts)
+        or (frame["event_type"] == TICK).any()
+        or time.null_count() > 0
+        or not 0 < low < high + 1 <= MAX_TIMESTAMP  # type: ignore[operator]
+    )
+
+
+def _outside_time() -> pl.Expr:
+    return ~pl.col("timestamp").is_between(0, MAX_TIMESTAMP, closed="none").fill_null(False)
+
+
+FAULTY = pl.any_horizontal(
+    *(pl.col(name).fill_null("") == "" for name in ("event_id", "event_type", "user_key")),
+    pl.col("event_type") == TICK,
+    _outside_time(),
+).fill_null(False)
 
 
 def _fault(row: dict[str, Any]) -> str:
@@ -333,8 +354,10 @@ def _fault(row: dict[str, Any]) -> str:
             return f"{name}: missing"
     if row["event_type"] == TICK:
         return f"event_type: {TICK} is no event type"
-    if not row["user_key"]:
-        return "needs a user_id or an anonymous_id"
+    return _time_fault(row) if row["user_key"] else "needs a user_id or an anonymous_id"
+
+
+def _time_fault(row: dict[str, Any]) -> str:
     return f"timestamp: {row['timestamp']} is not between 0 and the year 2200"
 
 

@@ -53,7 +53,7 @@ class Container:
         ) + b"\x00" + _SYNC  # fmt: skip
         arrays = [field["name"] for field in schema["fields"] if has_array(field["type"])]
         self._columns = list(dict.fromkeys((*columns, *arrays, _GUARD)))
-        self._unwanted = {_GUARD, *arrays} - set(columns)
+        self._unwanted = set(arrays) - set(columns)
 
     def read(self, values: Sequence[bytes]) -> pl.DataFrame | None:
         """All of the records as rows, or None when any of them is in doubt."""
@@ -61,13 +61,16 @@ class Container:
         file = b"".join((self._head, varint(len(values)), varint(len(body)), body, _SYNC))
         try:
             frame = pl.read_avro(io.BytesIO(file), columns=self._columns)
-            if frame.height != len(values) or not (frame[_GUARD] == _GUARD_NUMBER).all():
+            guards = frame.drop_in_place(_GUARD)
+            if guards.len() != len(values) or not (guards == _GUARD_NUMBER).all():
                 return None
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException:  # also polars' PanicException, which is no Exception
             return None
-        return frame.drop(self._unwanted)
+        for name in self._unwanted:
+            frame.drop_in_place(name)
+        return frame
 
     def sort_out(self, values: Sequence[bytes], at: Sequence[int]) -> tuple[list[Part], list[int]]:
         """What can be read, in parts, and the places of the records that cannot.
