@@ -1,0 +1,91 @@
+"""The columns that definitions read: conditions and derived fields as polars expressions.
+
+Upstream: the wide frame of decoded events. Downstream: `plan.py`. What the derived fields mean is
+said once, in `schemas.metric_fields.DERIVED`.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from streamgauge.schemas.metric_fields import DERIVED, Kind
+from streamgauge.schemas.metrics import MAX_OBSERVATION, SCALE, Selection
+
+Array = np.ndarray
+
+_COMPARE: dict[str, Any] = {
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "lt": operator.lt,
+    "le": operator.le,
+    "gt": operator.gt,
+    "ge": operator.ge,
+    "in": lambda column, values: column.is_in(list(values)),
+    "not_null": lambda column, wanted: column.is_not_null() == wanted,
+}
+
+
+def _watched_hours() -> pl.Expr:
+    position = pl.col("position_ms").cast(pl.Float64)
+    ended = pl.coalesce(position, pl.col("duration_ms"))
+    action = pl.col("action")
+    return pl.when(action == "complete").then(ended).when(action == "skip").then(position) / 3.6e6
+
+
+_DERIVED: dict[str, pl.Expr] = {
+    "page": pl.col("page_url").str.slice(0, pl.col("page_url").str.find("[?#]")),
+    "content_age_days": (pl.col("timestamp") - pl.col("published_at")) // 86_400_000,
+    "is_error": pl.col("status").ge(500).fill_null(False) | pl.col("error_type").is_not_null(),
+    "watched_hours": _watched_hours(),
+}
+
+
+def needed(fields: Iterable[str]) -> frozenset[str]:
+    """The columns to decode for these fields."""
+    return frozenset(
+        column
+        for field in fields
+        for column in (DERIVED[field].needs if field in DERIVED else (field,))
+    )
+
+
+def with_derived(frame: pl.DataFrame, fields: Iterable[str]) -> pl.DataFrame:
+    return frame.with_columns(**{field: _DERIVED[field] for field in fields if field in _DERIVED})
+
+
+def mask(selection: Selection) -> pl.Expr:
+    """Whether an event is taken, by its type and the conditions."""
+    terms = [_COMPARE[c.operator](pl.col(c.field), c.value) for c in selection.where]
+    if selection.events is not None:
+        terms.insert(0, pl.col("event_type").is_in(selection.events))
+    return functools.reduce(operator.and_, terms, pl.lit(True)).fill_null(False)
+
+
+def observed(column: pl.Series, kind: Kind | None) -> tuple[Array, Array]:
+    """Which of these values are observations, and those as numbers (not yet scaled)."""
+    column = column.cast(pl.Float64 if kind == "float" else pl.Int64)
+    seen = column.is_not_null().to_numpy()
+    values = column.drop_nulls().to_numpy()
+    limit = MAX_OBSERVATION / (SCALE if kind == "float" else 1)
+    fits = (values >= -limit) & (values <= limit)
+    if not fits.all():
+        seen = seen.copy()
+        seen[np.flatnonzero(seen)[~fits]] = False
+        values = values[fits]
+    return seen, values
+
+
+def scaled(values: Array) -> Array:
+    """Numbers as integers: real ones by the scale, rounded half to even."""
+    return np.rint(values * float(SCALE)).astype(np.int64) if values.dtype.kind == "f" else values
+
+
+def text(column: pl.Series) -> pl.Series:
+    """A dimension's values."""
+    return column if column.dtype == pl.String else column.cast(pl.String)

@@ -1,0 +1,123 @@
+"""State that never changes in place: columns sorted by a 64-bit key, in runs of growing size.
+
+Adding makes a new `Runs` that shares the old runs, so whoever keeps the old one has the old
+state; that is the rollback. A run is merged with the one before it once it is half as large, so
+each row is copied a logarithmic number of times.
+
+Invariants: arrays are never written to after they are in a run; keys may repeat, and rows of
+equal key keep the order in which they were added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+Array = np.ndarray
+Columns = tuple[Array, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Rows sorted by key."""
+
+    key: Array
+    columns: Columns
+
+    def take(self, index: Array) -> Run:
+        return Run(key=self.key[index], columns=tuple(column[index] for column in self.columns))
+
+
+Fold = Callable[[Run], Run]
+
+
+def joined(first: Run, second: Run) -> Run:
+    """Both, sorted by key."""
+    key = np.concatenate([first.key, second.key])
+    order = np.argsort(key, kind="stable")  # two sorted halves: merged in one pass
+    columns = zip(first.columns, second.columns, strict=True)
+    return Run(
+        key=key[order], columns=tuple(np.concatenate([one, two])[order] for one, two in columns)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runs:
+    """An immutable table."""
+
+    dtypes: tuple[type, ...]
+    fold: Fold | None = None
+    """Makes one row of several of equal key, where that loses nothing."""
+    runs: tuple[Run, ...] = ()
+
+    def __len__(self) -> int:
+        return sum(len(run.key) for run in self.runs)
+
+    def add(self, key: Array, *columns: Array) -> Runs:
+        """With these rows as well; they may be in any order."""
+        if not len(key):
+            return self
+        order = np.argsort(key, kind="stable")
+        run = Run(key=key, columns=columns).take(order)
+        runs = list(self.runs)
+        while runs and len(runs[-1].key) <= 2 * len(run.key):
+            run = joined(runs.pop(), run)
+            if self.fold:
+                run = self.fold(run)
+        return Runs(dtypes=self.dtypes, fold=self.fold, runs=(*runs, run))
+
+    def find(self, keys: Array) -> tuple[Array, Columns]:
+        """All rows that have one of these keys: which key, and the columns; older rows first."""
+        which, found = [np.zeros(0, np.int64)], [self._nothing()]
+        for run in self.runs:
+            low = np.searchsorted(run.key, keys)
+            hits = np.flatnonzero(run.key[np.minimum(low, len(run.key) - 1)] == keys)
+            if not len(hits):
+                continue
+            low = low[hits]
+            counts = np.searchsorted(run.key, keys[hits], side="right") - low
+            if len(hits) == counts.sum():
+                which.append(hits)
+                index = low
+            else:
+                which.append(np.repeat(hits, counts))
+                ends = np.cumsum(counts)
+                index = np.arange(ends[-1]) + np.repeat(low - ends + counts, counts)
+            found.append(tuple(column[index] for column in run.columns))
+        if len(which) == 2:
+            return which[1], found[1]
+        return np.concatenate(which), tuple(
+            np.concatenate(columns) for columns in zip(*found, strict=True)
+        )
+
+    def has(self, keys: Array) -> Array:
+        """Whether each key is there."""
+        found = np.zeros(len(keys), bool)
+        for run in self.runs:
+            low = np.searchsorted(run.key, keys)
+            found |= run.key[np.minimum(low, len(run.key) - 1)] == keys
+        return found
+
+    def where(self, wanted: Callable[[Run], Array]) -> Run:
+        """The rows for which the mask is set, in no order of keys; older rows first."""
+        parts = [run.take(np.flatnonzero(wanted(run))) for run in self.runs]
+        parts.insert(0, Run(key=np.zeros(0, np.uint64), columns=self._nothing()))
+        return Run(
+            key=np.concatenate([part.key for part in parts]),
+            columns=tuple(
+                np.concatenate(columns)
+                for columns in zip(*(part.columns for part in parts), strict=True)
+            ),
+        )
+
+    def keep(self, wanted: Callable[[Run], Array]) -> Runs:
+        """Only the rows for which the mask is set."""
+        kept = tuple(run.take(np.flatnonzero(wanted(run))) for run in self.runs)
+        return Runs(
+            dtypes=self.dtypes, fold=self.fold, runs=tuple(run for run in kept if len(run.key))
+        )
+
+    def _nothing(self) -> Columns:
+        return tuple(np.zeros(0, dtype) for dtype in self.dtypes)
