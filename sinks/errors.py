@@ -16,21 +16,21 @@ class SinkError(StreamgaugeError):
     """Anything a sink raises on purpose."""
 
 
-class Retryable(SinkError):  # noqa: N818
+class Retryable(SinkError):
     """An outage. Nothing of the batch counts as written; writing it again is safe."""
 
     retryable = True
 
 
-class Rewound(SinkError):  # noqa: N818
+class Rewound(SinkError):
     """The target is older than this sink's memory of it. `open` says where to read on."""
 
     retryable = True
 
 
-class Fenced(SinkError):  # noqa: N818
+class Fenced(SinkError):
     """A newer owner has taken a partition over; nothing of the batch was written."""
 
 
-class Fatal(SinkError):  # noqa: N818
+class Fatal(SinkError):
     """A wrong setting, a missing table: the message says what to change."""

@@ -42,9 +42,7 @@ class Range:
     end: int
 
 
-NO_KEYS = pl.DataFrame(
-    schema={"partition": pl.Int32, "offset": pl.Int64, "key": pl.Binary}
-)
+NO_KEYS = pl.DataFrame(schema={"partition": pl.Int32, "offset": pl.Int64, "key": pl.Binary})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +56,8 @@ class Batch:
     ranges: Mapping[int, Range]
     """By partition; an empty range only proves that the partition is still ours."""
     frame: pl.DataFrame
-    """Decoded records; always has index (position in `messages`), partition, offset and
-    append_time."""
+    """Decoded records; always has partition, offset, append_time and message_key, and index,
+    the position in `messages`."""
     tombstones: pl.DataFrame = field(default_factory=lambda: NO_KEYS)
     """Keys to delete: partition, offset, key."""
     messages: Sequence[Message] = ()

@@ -16,4 +16,7 @@ def execute(statements: str) -> None:
     """Run statements, with the schema's quoted name in place of `{schema}`."""
     schema = op.get_context().opts["version_table_schema"]
     text = statements.replace("{schema}", sql.Identifier(schema).as_string())
-    op.get_bind().exec_driver_sql(text)
+    # psycopg itself: it takes several statements at once when there are no parameters.
+    connection = op.get_bind().connection.driver_connection
+    assert connection is not None
+    connection.execute(text)

@@ -1,0 +1,227 @@
+"""The tables that topics fill, as data: columns, keys, and how records become rows.
+
+Upstream: decoded batches. Downstream: the sink, which copies the rows in. What the columns mean
+is said where they are made, in the migrations.
+
+Invariants: `rows` is pure; times are ms here, and stay within what both Postgres and Python's
+datetime can say; text holds no NUL, which Postgres refuses and which would stop the sink for good.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from streamgauge.sinks.postgres.ranges import Ranges
+
+SOURCE = ("source_partition", "source_offset")
+_EARLIEST, _LATEST = -62_135_596_800_000, 253_402_300_799_000
+_FUTURE_MS = 300_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """One table; `rows` makes its columns from the frame of a batch."""
+
+    name: str
+    key: tuple[str, ...]
+    times: tuple[str, ...]
+    rows: Callable[[pl.DataFrame], pl.DataFrame]
+    ranges: Ranges | None = None
+    keep_first: bool = False
+    """A row that is there stays: the same event in two records is one row."""
+    delete: Callable[[pl.DataFrame], pl.DataFrame] | None = None
+    """Columns that tell which rows a tombstone deletes; None: the topic has no tombstones."""
+
+
+def tables(*, consent_default: str = "granted") -> Mapping[str, Table]:
+    """Tables by the topic that fills them."""
+    return {
+        "metrics": Table(
+            name="metrics",
+            key=("metric", "window_size", "window_start", "dimensions", "version"),
+            times=("window_start",),
+            rows=metric_rows,
+            ranges=Ranges(table="metrics", column="window_start", unit="day"),
+            delete=metric_keys,
+        ),
+        "dead-letters": Table(
+            name="dead_letters",
+            key=("topic", "partition", "offset"),
+            times=("failed_at",),
+            rows=dead_letter_rows,
+        ),
+        "late-events": Table(
+            name="late_events",
+            key=("topic", "partition", "offset"),
+            times=("timestamp", "watermark"),
+            rows=late_event_rows,
+        ),
+        "events": Table(
+            name="performance_logs",
+            key=("created_at", "event_id"),
+            times=("created_at",),
+            rows=lambda frame: performance_rows(frame, consent_default=consent_default),
+            ranges=Ranges(table="performance_logs", column="created_at", unit="month"),
+            keep_first=True,
+        ),
+    }
+
+
+COLUMNS: Mapping[str, frozenset[str] | None] = {
+    "metrics": None,
+    "dead-letters": frozenset({"schema_id", "reason", "detail", "payload", "key", "failed_at"}),
+    "late-events": frozenset(
+        {"event_id", "event_type", "user_id", "timestamp", "watermark", "schema_id", "payload"}
+    ),
+    "events": frozenset(
+        {"event_id", "event_type", "timestamp", "user_id", "consent_analytics"}
+        | {"method_name", "duration_ms", "response_size_bytes", "cache_hit", "error_type"}
+        | {"route", "status", "context"}
+        | {"generation_time_ms", "item_count", "personal_connections", "interest_based"}
+    ),
+}
+"""What to decode of each topic."""
+
+PERFORMANCE_TYPES = frozenset({"Request", "FeedGenerated"})
+"""Records of `events` that are performance logs."""
+
+
+def metric_rows(frame: pl.DataFrame) -> pl.DataFrame:
+    """One row a metric, from one row a grain."""
+    lists = ("metrics", "values", "numerators", "denominators")
+    return (
+        frame.explode(*lists)
+        .drop_nulls("metrics")
+        .select(
+            pl.col("window_start").pipe(_time),
+            "window_size",
+            pl.col("metrics").alias("metric"),
+            pl.col("dimensions").pipe(_json),
+            "version",
+            pl.col("values").alias("value"),
+            pl.col("numerators").alias("numerator"),
+            pl.col("denominators").alias("denominator"),
+            "users",
+            "is_final",
+            *_source(),
+        )
+        .pipe(_clean)
+    )
+
+
+def metric_keys(tombstones: pl.DataFrame) -> pl.DataFrame:
+    """What the keys `window_size|window_start|version|dimensions` stand for."""
+    parts = pl.col("key").cast(pl.String).str.splitn("|", 4)
+    return tombstones.select(
+        parts.struct.field("field_1").cast(pl.Int64).pipe(_time).alias("window_start"),
+        parts.struct.field("field_0").alias("window_size"),
+        parts.struct.field("field_3").pipe(_json).alias("dimensions"),
+        parts.struct.field("field_2").alias("version"),
+        *_source(),
+    ).pipe(_clean)
+
+
+def dead_letter_rows(frame: pl.DataFrame) -> pl.DataFrame:
+    """The record's place is the key; where the dead letter lies is the source."""
+    return frame.select(
+        *_place(),
+        "schema_id",
+        "reason",
+        "detail",
+        pl.col("payload").pipe(_bytes),
+        pl.col("key").pipe(_bytes),
+        pl.col("failed_at").pipe(_time),
+        *_source(),
+    ).pipe(_clean)
+
+
+def late_event_rows(frame: pl.DataFrame) -> pl.DataFrame:
+    """As dead letters."""
+    return frame.select(
+        *_place(),
+        "event_id",
+        "event_type",
+        "user_id",
+        pl.col("timestamp").pipe(_time),
+        pl.col("watermark").pipe(_time),
+        "schema_id",
+        pl.col("payload").pipe(_bytes),
+        *_source(),
+    ).pipe(_clean)
+
+
+def performance_rows(frame: pl.DataFrame, *, consent_default: str = "granted") -> pl.DataFrame:
+    """Calls and feeds made. Without consent the user stays out; the future is not believed."""
+    feed = pl.col("event_type") == "feed_generated"
+    consent = pl.col("consent_analytics").fill_null(consent_default == "granted")
+    rows = frame.filter(
+        pl.col("event_type").is_in(["request", "feed_generated"]),
+        pl.col("timestamp") <= pl.col("append_time") + _FUTURE_MS,
+    )
+    return rows.select(
+        pl.col("timestamp").pipe(_time).alias("created_at"),
+        "event_id",
+        pl.when(feed).then(pl.lit("feed_generated")).otherwise("method_name").alias("method_name"),
+        pl.coalesce("generation_time_ms", "duration_ms").alias("duration_ms"),
+        pl.when(consent).then("user_id").alias("user_id"),
+        "response_size_bytes",
+        "cache_hit",
+        "error_type",
+        pl.lit(pl.Series("context", _contexts(rows), dtype=pl.String)).pipe(_json),
+        *_source(),
+    ).pipe(_clean)
+
+
+def _contexts(rows: pl.DataFrame) -> list[str | None]:
+    named = ("route", "status", "item_count", "personal_connections", "interest_based")
+    contexts: list[str | None] = []
+    for context, *others in rows.select("context", *named).iter_rows():
+        found: dict[str, Any] = {pair["key"]: pair["value"] for pair in context or ()}
+        found |= {
+            name: value for name, value in zip(named, others, strict=True) if value is not None
+        }
+        contexts.append(json.dumps(found, ensure_ascii=False) if found else None)
+    return contexts
+
+
+def _place() -> tuple[pl.Expr, ...]:
+    """Where the record in question lay, from the key `topic/partition/offset`.
+
+    The record says so too, but in a frame `partition` and `offset` are its own.
+    """
+    key = pl.col("message_key").cast(pl.String)
+    place = r"^(.*)/(\d+)/(\d+)$"
+    return (
+        key.str.extract(place, 1).alias("topic"),
+        key.str.extract(place, 2).cast(pl.Int32).alias("partition"),
+        key.str.extract(place, 3).cast(pl.Int64).alias("offset"),
+    )
+
+
+def _source() -> tuple[pl.Expr, pl.Expr]:
+    return (
+        pl.col("partition").alias("source_partition"),
+        pl.col("offset").alias("source_offset"),
+    )
+
+
+def _time(times: pl.Expr) -> pl.Expr:
+    return times.clip(_EARLIEST, _LATEST)
+
+
+def _bytes(column: pl.Expr) -> pl.Expr:
+    return "\\x" + column.bin.encode("hex")
+
+
+def _json(column: pl.Expr) -> pl.Expr:
+    """jsonb refuses an escaped NUL as text refuses a plain one. A backslash escapes the next."""
+    return column.str.replace_all(r"((?:^|[^\\])(?:\\\\)*)\\u0000", "${1}\ufffd")
+
+
+def _clean(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.with_columns(pl.col(pl.String).str.replace_all("\0", "\ufffd", literal=True))

@@ -1,0 +1,1 @@
+"""The Redis sink: the hot counters, one hash a metric and window."""

@@ -1,0 +1,155 @@
+"""The topic of metrics into hot counters, guarded partition by partition.
+
+Upstream: the runner. Downstream: the hashes of `counters.py`. One write is one script call a
+partition, which checks the fence (epoch and offset), sets absolute values and moves the offset.
+So each call finds out whether the server still is what it was: a replica promoted with older
+data, or a server that lost all, answers `rewound`, and the runner reads again from its fence, or
+the compacted topic from the beginning.
+
+Counters go when the watermark has passed them (the script keeps an index). A TTL a day longer
+frees the memory where the sink itself is gone; it does not decide what is seen.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import redis
+from redis import exceptions
+
+from streamgauge.sinks.errors import Fatal, Fenced, Retryable, Rewound
+from streamgauge.sinks.redis.counters import DAY_MS, deletions, hashes, keys
+from streamgauge.sinks.sink import Batch, Log, Partition, Range
+
+log = logging.getLogger(__name__)
+
+_HERE = Path(__file__).parent
+_OUTAGES = ("OOM", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNKILLABLE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owned:
+    """A partition as this process knows it; position '' is the beginning."""
+
+    epoch: str
+    position: str
+
+
+class RedisSink:
+    """Writes the counters of one namespace. A URL `redis+cluster://` names a cluster."""
+
+    topics: Mapping[str, frozenset[str] | None] = {
+        "metrics": frozenset(
+            {"window_start", "window_size", "dimensions", "watermark", "metrics", "values"}
+        )
+    }
+    types: Mapping[str, frozenset[str]] = {}
+
+    def __init__(self, url: str, namespace: str = "", *, owner: str = "") -> None:
+        kind: Any = redis.Redis
+        if url.startswith("redis+cluster://"):
+            kind, url = redis.RedisCluster, url.replace("redis+cluster", "redis", 1)
+        self._connect = lambda: kind.from_url(
+            url, decode_responses=True, socket_timeout=10, socket_connect_timeout=5
+        )
+        self._namespace = namespace
+        self._owner = owner
+        self._client: Any = None
+        self._warned = False
+        self._owned: dict[int, Owned] = {}
+
+    def open(self, partitions: Mapping[Partition, Log]) -> dict[Partition, int | None]:
+        """Take partitions over; what was owned before is let go."""
+        self._owned = {}
+        owned: dict[int, Owned] = {}
+        with self._connected() as client:
+            self._warn_of_eviction(client)
+            for (_, partition), of in partitions.items():
+                at = keys(self._namespace, partition)
+                epoch, position = self._open(
+                    keys=[at.fence, at.expiry], args=[of.cluster_id, of.topic_id, self._owner]
+                )
+                owned[partition] = Owned(epoch=epoch, position=position)
+        self._owned = owned
+        return {
+            (topic, partition): int(position) if (position := owned[partition].position) else None
+            for topic, partition in partitions
+        }
+
+    def write(self, batch: Batch) -> None:
+        """One script call a partition. After an outage in between, those that are done say so."""
+        with self._connected():
+            for partition, span in batch.ranges.items():
+                mine = pl.col("partition") == partition
+                self._write(
+                    partition, span, batch.frame.filter(mine), batch.tombstones.filter(mine)
+                )
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        if self._client is not None:
+            client, self._client = self._client, None
+            client.close()
+
+    def _write(
+        self, partition: int, span: Range, rows: pl.DataFrame, tombstones: pl.DataFrame
+    ) -> None:
+        owned, at = self._owned[partition], keys(self._namespace, partition)
+        end = str(span.end) if span.end > span.start else owned.position
+        names = [at.fence, at.expiry, at.names]
+        watermark = rows["watermark"].max()
+        arguments: list[Any] = [owned.epoch, owned.position, end]
+        arguments += [-1 if watermark is None else watermark, at.prefix, DAY_MS]
+        for name, expires, fields, values in hashes(rows).iter_rows():
+            names.append(at.prefix + name)
+            arguments += [expires, 2 * len(fields)]
+            for field, value in zip(fields, values, strict=True):
+                arguments += [field, repr(value)]
+        for deletion in deletions(tombstones).iter_rows():
+            arguments += deletion
+        answer = self._script(keys=names, args=arguments)
+        if answer == "fenced":
+            raise Fenced(f"metrics {partition}: another instance writes it by now")
+        if answer == "rewound":
+            raise Rewound(f"metrics {partition}: Redis is not where it was (at {owned.position})")
+        self._owned[partition] = replace(owned, position=end)
+
+    @contextmanager
+    def _connected(self) -> Iterator[Any]:
+        """The client, made if there is none, and thrown away after any failure."""
+        try:
+            if self._client is None:
+                self._client = self._connect()
+                self._open = self._client.register_script((_HERE / "open.lua").read_text())
+                self._script = self._client.register_script((_HERE / "write.lua").read_text())
+            yield self._client
+        except exceptions.RedisError as error:
+            self.close()
+            raise _translated(error) from error
+
+    def _warn_of_eviction(self, client: Any) -> None:
+        """An evicted fence means that everything is read again, an evicted counter is lost."""
+        if self._warned:
+            return
+        self._warned = True
+        try:
+            policy = client.config_get("maxmemory-policy").get("maxmemory-policy")
+        except exceptions.ResponseError:  # a hosted one may not tell
+            return
+        if policy != "noeviction":
+            log.warning("Redis may evict counters (maxmemory-policy %s): set noeviction", policy)
+
+
+def _translated(error: exceptions.RedisError) -> Retryable | Fatal:
+    if isinstance(error, exceptions.AuthenticationError | exceptions.NoPermissionError):
+        return Fatal(f"Redis refused the login: {error}. Correct the URL or the user's rights.")
+    passing = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.ReadOnlyError)
+    if isinstance(error, passing) or str(error).startswith(_OUTAGES):
+        return Retryable(f"Redis: {error}")
+    return Fatal(f"Redis refused a command: {error}")
