@@ -180,12 +180,12 @@ class Consumer(FaustConsumer):
                 batch = await asyncio.to_thread(self.engine.decode, topic, records)
             except Exception as exc:
                 self.failed(exc)
-            return
+                return
             if batch.rejects:
                 await self.barrier.write(self.engine.rejected(batch.rejects))
             if batch.frame.height:
                 await self._deliver(records[0], batch)
-        return await self._drained()
+        await self._drained()
 
     async def _deliver(self, record: Message, value: Any) -> None:
         topic, partition = record.topic(), record.partition()
