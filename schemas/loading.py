@@ -11,7 +11,6 @@ import json
 import re
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 from pydantic import create_model
@@ -30,24 +29,26 @@ PYTHON_TYPES: dict[str, Any] = {
 }
 
 
-def load_event_module(name: str) -> ModuleType:
-    """Import `my_events` or `path/to/my_events.py`; its subclasses of Event are then known."""
+def load_event_module(name: str) -> None:
+    """Make the event types of `my_events`, `path/to/my_events.py` or `path/to/my.avsc` known."""
     path = Path(name)
-    if path.suffix != ".py":
+    if path.suffix == ".avsc":
+        load_event_schema(path)
+    elif path.suffix == ".py":
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        if spec is None or spec.loader is None or not path.is_file():
+            raise SchemaError(f"there is no file {name} to load event types from")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module  # where pydantic looks for the names in annotations
+        spec.loader.exec_module(module)
+    else:
         try:
-            return importlib.import_module(name)
+            importlib.import_module(name)
         except ModuleNotFoundError as error:
             raise SchemaError(
                 f"there is no module {error.name} (for event types {name}): install it,"
                 " set PYTHONPATH, or give the path of a .py or .avsc file"
             ) from error
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise SchemaError(f"there is no file {name} to load event types from")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def load_event_schema(path: str | Path) -> type[Event]:

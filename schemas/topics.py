@@ -10,9 +10,18 @@ so that equal keys meet in equally numbered partitions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
+
+from streamgauge.schemas.errors import TopicError
+
+logger = logging.getLogger(__name__)
 
 DAY_MS = 86_400_000
 
@@ -131,5 +140,87 @@ def create_topics(
     embedded: bool = False,
     timeout: float = 30.0,
 ) -> dict[str, int]:
-    """Create what is missing; returns the number of partitions by qualified name."""
-    raise NotImplementedError
+    """Create what is missing; returns the number of partitions by qualified name.
+
+    What exists already is left as it is, or a TopicError says what is wrong with it.
+    `embedded`: librdkafka's mock cluster, where topics come into being when asked for, with its
+    own number of partitions.
+    """
+    wanted = {qualified(namespace, topic.name): topic for topic in TOPICS.values()}
+    conf: dict[str, Any] = {**kafka_conf, "logger": logger}
+    admin = AdminClient(conf)
+    try:
+        if embedded:
+            for name in wanted:
+                admin.list_topics(name, timeout=timeout)
+        found = _partitions(admin, wanted, timeout)
+        missing = [name for name in wanted if name not in found]
+        count = partitions or max(found.values(), default=EVENTS.partitions)
+        _create(admin, {name: wanted[name] for name in missing}, count, replication, timeout)
+        found |= _await_created(admin, missing, timeout)
+        if not embedded:
+            _check_time(admin, [name for name in wanted if name not in missing], timeout)
+    except KafkaException as error:
+        where = kafka_conf.get("bootstrap.servers")
+        raise TopicError(f"topics could not be created at {where}: {error}") from error
+    unequal = {name: have for name, have in found.items() if have != count}
+    if unequal and not embedded:
+        raise TopicError(
+            f"all topics must have the same number of partitions ({count}), but "
+            + ", ".join(f"{name} has {have}" for name, have in sorted(unequal.items()))
+            + ". Use another namespace, ask for that number, or delete the topics"
+        )
+    return found
+
+
+def _partitions(admin: AdminClient, names: Iterable[str], timeout: float) -> dict[str, int]:
+    known = admin.list_topics(timeout=timeout).topics
+    return {
+        name: len(known[name].partitions)
+        for name in names
+        if name in known and known[name].error is None
+    }
+
+
+def _create(
+    admin: AdminClient, topics: Mapping[str, Topic], count: int, replication: int, timeout: float
+) -> None:
+    if not topics:
+        return
+    new = [NewTopic(name, count, replication, config=config(t)) for name, t in topics.items()]
+    for future in admin.create_topics(new, operation_timeout=timeout).values():
+        try:
+            future.result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # somebody was faster
+                raise
+
+
+def _await_created(admin: AdminClient, names: list[str], timeout: float) -> dict[str, int]:
+    """A topic is created when all brokers say so; they learn of it one after the other."""
+    deadline = time.monotonic() + timeout
+    while True:
+        found = _partitions(admin, names, timeout)
+        if len(found) == len(names):
+            return found
+        if time.monotonic() > deadline:
+            raise TopicError(
+                f"created, but not to be seen after {timeout:g} s: "
+                + ", ".join(name for name in names if name not in found)
+            )
+        time.sleep(0.05)
+
+
+def _check_time(admin: AdminClient, names: list[str], timeout: float) -> None:
+    """With the producer's own time, a replay of old events would be deleted as it arrives."""
+    asked = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
+    if not asked:
+        return
+    for resource, future in admin.describe_configs(asked, request_timeout=timeout).items():
+        stamp = future.result()["message.timestamp.type"].value
+        if stamp != "LogAppendTime":
+            raise TopicError(
+                f"the topic {resource.name} has message.timestamp.type={stamp}; set it to"
+                f" LogAppendTime (kafka-configs.sh --alter --topic {resource.name}"
+                " --add-config message.timestamp.type=LogAppendTime)"
+            )
