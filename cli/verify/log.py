@@ -14,6 +14,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from streamgauge.cli.verify.errors import CutNotCoveredError, NotReachedError
 
+_ANSWER = 30.0
+"""Seconds the broker has for an answer."""
+
 Offsets = Mapping[int, int]
 """Partition → offset."""
 
@@ -23,6 +26,7 @@ _SETTINGS = {
     "isolation.level": "read_committed",
     "auto.offset.reset": "error",
     "fetch.queue.backoff.ms": 5,
+    "fetch.wait.max.ms": 50,  # so long the end of a partition takes to be told
     "queued.max.messages.kbytes": 65_536,
 }
 
@@ -32,7 +36,7 @@ class Log:
 
     def __init__(self, kafka: Mapping[str, Any], patience: float = 30.0) -> None:
         self._conf = {**kafka, **_SETTINGS}
-        self._patience = patience
+        self._patience = max(patience, _ANSWER / 3)
         self._consumer = Consumer({**self._conf, "group.id": f"streamgauge-verify-{uuid.uuid4()}"})
 
     def close(self) -> None:
@@ -41,11 +45,11 @@ class Log:
 
     def exists(self, topic: str) -> bool:
         """Whether the topic is there; asking must not create it."""
-        return topic in self._consumer.list_topics(timeout=self._patience).topics
+        return topic in self._consumer.list_topics(timeout=_ANSWER).topics
 
     def bounds(self, topic: str) -> tuple[dict[int, int], dict[int, int]]:
         """First offsets that are held, and the ends of what is committed."""
-        partitions = self._consumer.list_topics(topic, timeout=self._patience).topics[topic]
+        partitions = self._consumer.list_topics(topic, timeout=_ANSWER).topics[topic]
         if partitions.error is not None:
             raise CutNotCoveredError(
                 f"topic {topic}: {partitions.error.str()}; is the namespace right?"
@@ -53,7 +57,7 @@ class Log:
         starts, ends = {}, {}
         for partition in sorted(partitions.partitions):
             starts[partition], ends[partition] = self._consumer.get_watermark_offsets(
-                TopicPartition(topic, partition), timeout=self._patience
+                TopicPartition(topic, partition), timeout=_ANSWER
             )
         return starts, ends
 
@@ -64,7 +68,7 @@ class Log:
         heard = time.monotonic()
         while unread:
             chunk = []
-            for message in self._consumer.consume(20_000, 0.5):
+            for message in self._consumer.consume(20_000, 0.05):
                 partition, offset = message.partition() or 0, message.offset() or 0
                 if error := message.error():
                     _refuse(error, topic, partition)
@@ -105,7 +109,7 @@ class Log:
         asker = Consumer({**self._conf, "group.id": group})
         try:
             asked = [TopicPartition(topic, partition) for partition in starts]
-            found = asker.committed(asked, timeout=self._patience)
+            found = asker.committed(asked, timeout=_ANSWER)
         finally:
             asker.close()
         return {tp.partition: max(tp.offset, starts[tp.partition]) for tp in found}

@@ -57,8 +57,10 @@ class Tables:
         return self._by_offset("late_events", "event_id", topics)
 
     def offsets(self, topic: str) -> Mapping[int, int]:
-        """How far the sink has written each partition of a topic: the next offset."""
-        query = sql.SQL("SELECT partition, next_offset FROM {}.sink_offsets WHERE topic = %s")
+        """How far the sink has written a topic (its unqualified name): next offsets."""
+        query = sql.SQL(
+            "SELECT partition, coalesce(next_offset, 0) FROM {}.sink_offsets WHERE topic = %s"
+        )
         rows = self._connection.execute(query.format(self._schema), [topic]).fetchall()
         return dict(rows)
 

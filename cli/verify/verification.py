@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 
 from streamgauge.cli.verify import compare, redis, translate
 from streamgauge.cli.verify.archive import Archive, Range
@@ -20,7 +21,7 @@ from streamgauge.cli.verify.cells import Cell, CellKey
 from streamgauge.cli.verify.config import VerifyConfig
 from streamgauge.cli.verify.decode import EventDecoder
 from streamgauge.cli.verify.errors import CutNotCoveredError, NotReachedError
-from streamgauge.cli.verify.log import Log
+from streamgauge.cli.verify.log import Log, Offsets
 from streamgauge.cli.verify.postgres import Tables
 from streamgauge.cli.verify.recompute import AGENT_FAILED, Raw, Recomputation
 from streamgauge.cli.verify.redis import Counters
@@ -36,6 +37,7 @@ Progress = Callable[[str, int, int], None]
 """What is being done, how much of it is done, and of how much."""
 
 _METRICS = topics.METRICS.name
+_OUTPUTS = (_METRICS, topics.DEAD_LETTERS.name, topics.LATE_EVENTS.name)
 _PAUSE = 0.5
 
 
@@ -153,10 +155,10 @@ class _Verification:
     def _advance(self, cut: Mapping[int, int]) -> None:
         """Wait until the worker has passed the cut, then take in the records before it."""
         config, oracle = self._config, self._oracle
-        self._await(config.events, cut)
+        self._await_worker(config.events, cut)
         partials = config.topic(topics.METRIC_PARTIALS.name)
         if self._log.exists(partials):
-            self._await(partials, self._log.bounds(partials)[1])
+            self._await_worker(partials, self._log.bounds(partials)[1])
         reasons, _ = self._targets.topics.by_offset(
             config.topic(topics.DEAD_LETTERS.name), config.sources, "reason"
         )
@@ -168,6 +170,7 @@ class _Verification:
             done += len(chunk)
             self._progress("recomputing", done, total)
         self._read = dict(cut)
+        self._await_tables()
 
     def _raw(self, cut: Mapping[int, int]) -> Iterator[list[Raw]]:
         if self._archive and not self._read:
@@ -201,12 +204,32 @@ class _Verification:
             "let its sink catch up (streamgauge sink archive), or give an earlier cut"
         )
 
-    def _await(self, topic: str, cut: Mapping[int, int]) -> None:
-        """Wait until the workers have committed a topic up to here; give up when they stand."""
-        group, total = self._config.worker_group, sum(cut.values())
+    def _await_worker(self, topic: str, cut: Mapping[int, int]) -> None:
+        group = self._config.worker_group
+        self._await(
+            f"the worker (group {group})",
+            topic,
+            cut,
+            lambda: self._log.committed(group, topic),
+        )
+
+    def _await_tables(self) -> None:
+        """Wait until the Postgres sink has taken over all that the worker wrote."""
+        tables = self._targets.tables
+        for name in _OUTPUTS if tables else ():
+            topic = self._config.topic(name)
+            if tables and self._log.exists(topic):
+                positions = partial(tables.offsets, name)
+                self._await("the Postgres sink", topic, self._log.bounds(topic)[1], positions)
+
+    def _await(
+        self, who: str, topic: str, cut: Mapping[int, int], positions: Callable[[], Offsets]
+    ) -> None:
+        """Wait until somebody has read a topic up to the cut; give up when they stand still."""
+        total = sum(cut.values())
         least, moved = total + 1, time.monotonic()
         while True:
-            at = self._log.committed(group, topic)
+            at = positions()
             behind = sum(max(0, end - at.get(p, 0)) for p, end in cut.items())
             if behind < least:
                 least, moved = behind, time.monotonic()
@@ -215,10 +238,10 @@ class _Verification:
                 return
             if time.monotonic() - moved > self._config.timeout:
                 raise NotReachedError(
-                    f"group {group} is {behind:,} records of {topic} before the cut and has not "
-                    f"moved for {self._config.timeout:.0f} s: is a worker running?"
+                    f"{who} is {behind:,} records of {topic} before the cut and has not moved "
+                    f"for {self._config.timeout:.0f} s: is it running?"
                 )
-            self._progress(f"waiting for the worker on {topic}", total - behind, total)
+            self._progress(f"waiting for {who} on {topic}", total - behind, total)
             time.sleep(_PAUSE / 2)
 
     def _grow(self) -> bool:

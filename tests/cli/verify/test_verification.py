@@ -1,0 +1,211 @@
+"""On real Kafka, Postgres and Redis: a right namespace is found right, every planted fault found.
+
+partition 0:  v0@T0  v1@+1m  v0 again  c1@T0  broken  tick@+62m
+partition 1:  v2@T0  v3@+1m  tick@+62m  v9@-1m (late)
+"""
+
+from dataclasses import replace
+
+import pytest
+
+from streamgauge.cli.verify import VerifyConfig, compare_namespaces, verify
+from streamgauge.cli.verify.cells import Cell, CellKey
+from streamgauge.cli.verify.errors import CutNotCoveredError, NotReachedError
+from streamgauge.schemas.events import PageView
+from streamgauge.schemas.metrics import load_definitions
+from streamgauge.schemas.records import MetricUpdate
+from streamgauge.sinks.postgres.migrate import migrate
+
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis]
+
+T0 = 1_760_000_400_000
+
+
+def version(world, *dimensions):
+    grains = load_definitions(world.config.definitions).grains()
+    return next(g.version for g in grains if g.dimensions == dimensions)
+
+
+def views_key(world, size="1m"):
+    return CellKey(
+        "views", size, T0 if size == "1m" else T0 - T0 % 86_400_000, version(world), "{}"
+    )
+
+
+def targets(report):
+    return {target for target, count in report.different.items() if count}
+
+
+def test_a_right_namespace_is_found_right(world):
+    seen = []
+    report = verify(world.config, progress=lambda *step: seen.append(step))
+    assert report.ok, report.text()
+    assert (report.read, report.ticks, report.accepted) == (10, 2, 5)
+    assert (report.duplicates, report.late, report.rejected) == (1, 1, {"bad_header": 1})
+    assert report.cut == {0: 6, 1: 4}
+    assert set(report.keys) == {
+        "metrics",
+        "dead-letters",
+        "late-events",
+        "postgres.metrics",
+        "postgres.dead_letters",
+        "postgres.late_events",
+        "redis",
+    }
+    assert ("recomputing", 10, 10) in seen
+    assert "equal (all windows" in report.text()
+    assert '"ok": true' in report.to_json()
+
+
+def off_by_one(world):
+    world.row(views_key(world)._replace(metric=""), {"views": Cell(3, 3, 1, 2, True)})
+
+
+def not_final(world):
+    world.execute("UPDATE {}.metrics SET is_final = false WHERE metric = 'views'")
+
+
+def missing_row(world):
+    world.execute('DELETE FROM {}.metrics WHERE dimensions = \'{"page": "/b"}\'')
+
+
+def extra_row(world):
+    key = views_key(world)._replace(window_start=T0 - 3_600_000)
+    world.table_row(key, Cell(1, 1, 1, 1, True))
+
+
+def missing_dead_letter(world):
+    world.execute("DELETE FROM {}.dead_letters")
+
+
+def invented_dead_letter(world):
+    world.dead_letter(1, 0, "undecodable")
+
+
+def repeated_dead_letter(world):
+    world.execute("DELETE FROM {}.dead_letters")
+    world.dead_letter(0, 4, "bad_header")
+
+
+def missing_late_event(world):
+    world.execute("DELETE FROM {}.late_events")
+
+
+def redis_off(world):
+    world.redis().hset(world.redis_key(views_key(world)), "{}", "3.0")
+
+
+def redis_missing(world):
+    world.redis().delete(world.redis_key(views_key(world)))
+
+
+def key_without_its_row(world):
+    world.put("metrics", "|".join(map(str, views_key(world)[1:])), None)
+
+
+@pytest.mark.parametrize(
+    ("change", "different"),
+    [
+        (off_by_one, {"metrics"}),
+        (key_without_its_row, {"metrics"}),
+        (not_final, {"postgres.metrics"}),
+        (missing_row, {"postgres.metrics"}),
+        (extra_row, {"postgres.metrics"}),
+        (missing_dead_letter, {"postgres.dead_letters"}),
+        (invented_dead_letter, {"dead-letters", "postgres.dead_letters"}),
+        (repeated_dead_letter, {"dead-letters"}),
+        (missing_late_event, {"postgres.late_events"}),
+        (redis_off, {"redis"}),
+        (redis_missing, {"redis"}),
+    ],
+)
+def test_a_planted_difference_is_found_in_its_target(world, change, different):
+    change(world)
+    world.config = replace(world.config, timeout=0.1)
+    report = verify(world.config)
+    assert targets(report) == different, report.text()
+    assert not report.ok
+    assert "DIFFERENT" in report.text()
+
+
+def test_differences_shown_are_capped_and_counted(world):
+    world.execute("DELETE FROM {}.metrics")
+    report = verify(replace(world.config, timeout=0.1, shown=2))
+    assert len(report.differences) == 2
+    assert f"and {report.different['postgres.metrics'] - 2:,} more" in report.text()
+
+
+def test_open_windows_are_left_out_when_only_closed_ones_are_asked_for(closed_only):
+    world = closed_only
+    hour = views_key(world, "1d")
+    world.redis().hset(world.redis_key(hour), "{}", "999")
+    assert verify(world.config).ok
+
+
+def test_a_row_under_a_key_that_is_not_its_own_is_a_difference(world):
+    row = MetricUpdate(
+        window_start=T0,
+        window_size="1m",
+        dimensions="{}",
+        version="0",
+        users=None,
+        is_final=False,
+        watermark=T0,
+        metrics=(),
+        values=(),
+        numerators=(),
+        denominators=(),
+    )
+    world.put("metrics", "another key", row)
+    report = verify(replace(world.config, timeout=0.1, postgres=None, redis=None))
+    assert [d.expected for d in report.differences] == ["the key"]
+
+
+def test_a_sink_that_stands_still_is_named(world):
+    world.sink_passed(0)
+    with pytest.raises(NotReachedError, match="the Postgres sink"):
+        verify(replace(world.config, timeout=0.1))
+
+
+def test_events_that_come_meanwhile_are_taken_in_while_it_settles(world):
+    # A new event that nobody counts: first the worker is waited for, then it is a difference.
+    world.event(0, PageView(event_id="n", user_id="u", timestamp=T0 + 3_720_000, page_url="/n"))
+    with pytest.raises(NotReachedError, match="is it running"):
+        verify(replace(world.config, timeout=0.1))
+    world.commit()
+    report = verify(replace(world.config, timeout=0.1))
+    assert not report.ok
+
+
+def test_a_cut_ends_the_reading_where_it_says(world):
+    # Before the ticks nothing is final, and the late event is not there yet.
+    report = verify(replace(world.config, timeout=0.1, cut={0: 4, 1: 2}))
+    assert (report.read, report.late) == (6, 0)
+    assert all("final" in d.expected or "final" in d.found for d in report.differences)
+
+
+def test_two_namespaces_with_the_same_rows_are_the_same(world):
+    assert compare_namespaces(world.config, world.config).ok
+
+
+def test_two_namespaces_differ_by_their_rows(world):
+    nobody = replace(world.config, schema=f"{world.config.postgres_schema}_b")
+    migrate(world.config.postgres, nobody.postgres_schema)
+    report = compare_namespaces(world.config, nobody)
+    assert targets(report) == {"postgres.metrics"}
+    assert report.different["postgres.metrics"] == report.keys["postgres.metrics"]
+
+
+def test_a_namespace_that_is_not_there_is_an_error_not_an_answer(world):
+    wrong = replace(world.config, namespace="nobody", postgres=None, redis=None)
+    with pytest.raises(CutNotCoveredError, match="namespace"):
+        verify(wrong)
+
+
+def test_names_follow_the_namespace():
+    config = VerifyConfig(kafka={}, registry="", namespace="my-ns")
+    assert config.events == "my-ns.events"
+    assert (config.postgres_schema, config.redis_prefix) == ("my_ns", "my-ns:")
+    assert config.worker_group == "my-ns.streamgauge-worker"
+    plain = VerifyConfig(kafka={}, registry="")
+    assert (plain.postgres_schema, plain.redis_prefix) == ("streamgauge", "sg:")
