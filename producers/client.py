@@ -94,7 +94,7 @@ class Client:
             "linger.ms": 20,
             "queue.buffering.max.messages": max_queue,
             **settings,
-            **{name.replace("_", "."): value for name, value in librdkafka.items()},
+            **{_dotted(name): value for name, value in librdkafka.items()},
             "partitioner": PARTITIONER,
         }
         self.registry = open_registry(registry) if isinstance(registry, str) else registry
@@ -286,6 +286,11 @@ class Client:
             self.close()
         except Undelivered as error:
             logger.error("at exit: %s", error)
+
+
+def _dotted(name: str) -> str:
+    """librdkafka's name of a setting; one of them has an underscore itself."""
+    return name if name == "log_level" else name.replace("_", ".")
 
 
 def _refused(error: KafkaError, size: int) -> Exception:

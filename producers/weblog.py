@@ -10,8 +10,8 @@ target up to the first `?` or `#`; the user is a hash of address and agent.
 
 What page views by page and hour must be, in one line of awk, for a log whose times say +0000:
 
-    awk -F'"' 'NF>6 && split($3,s," ")==2 && s[1]~/^(200|304)$/ && sub(/^GET /,"",$2)
-        {sub(/ HTTP\/[0-9.]+$/,"",$2); sub(/[?#].*/,"",$2); split($1,t,/[][]/);
+    awk -F'"' 'NF>6 && split($3,s," ")==2 && s[1]~/^(200|304)$/ && sub(/^GET /,"",$2) {
+        sub(/ HTTP\/[0-9.]+$/,"",$2); sub(/[?#].*/,"",$2); split($1,t,/[][]/);
         n[substr(t[2],1,14) " " $2]++} END {for (k in n) print n[k], k}' access.log
 
 Upstream: `files.py` reads the lines. Invariant: the same line always gives the same fields.
