@@ -1,6 +1,7 @@
 """Where the archive's files lie, and which offsets they hold; their names say it.
 
-    <target>/<namespace or default>/events/date=2026-01-31/hour=07/p0-000000000000-000000000999.parquet
+    <target>/<namespace or default>/events/
+        date=2026-01-31/hour=07/p0-000000000000-000000000999.parquet
 
 Date and hour are those of the first record's append time, UTC. The numbers are the first and the
 last offset that the file stands for; offsets without a record (transaction markers) are inside.
@@ -16,12 +17,6 @@ from pathlib import Path
 from streamgauge.sinks.sink import Range
 
 _NAME = re.compile(r"p(\d+)-(\d{12,})-(\d{12,})\.parquet")
-_HOUR_MS = 3_600_000
-
-
-def hour(append_time: int) -> int:
-    """Hours since the epoch."""
-    return append_time // _HOUR_MS
 
 
 def path(partition: int, span: Range, append_time: int) -> str:

@@ -54,7 +54,9 @@ class ArchiveSink:
                     self._move_aside()
                     known = None
                 epochs = known.epochs if known else {}
-                mine = {p: epochs.get(p, 0) + 1 for _, p in partitions}
+                # At least the clock: a folder that was emptied must not count from one again.
+                now = time.time_ns() // 1_000_000
+                mine = {p: max(epochs.get(p, 0) + 1, now) for _, p in partitions}
                 ledger.write(self._events, Ledger(log=of, epochs=epochs | mine))
                 for partition in mine:
                     for torn in self._drafts.glob(f"p{partition}-*"):

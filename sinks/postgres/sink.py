@@ -22,6 +22,7 @@ import psycopg
 
 from streamgauge.sinks.errors import Retryable
 from streamgauge.sinks.postgres import fence, ranges
+from streamgauge.sinks.postgres.migrate import migrate
 from streamgauge.sinks.postgres.outage import failures
 from streamgauge.sinks.postgres.tables import COLUMNS, PERFORMANCE_TYPES, tables
 from streamgauge.sinks.postgres.upsert import delete, upsert
@@ -52,11 +53,13 @@ class PostgresSink:
         owner: str = "",
         retention_days: int | None = None,
         consent_default: str = "granted",
+        migrate: bool = True,
     ) -> None:
         self._dsn = dsn
         self._schema = schema
         self._owner = owner
         self._retention = None if retention_days is None else timedelta(days=retention_days)
+        self._migrate = migrate
         self._tables = tables(consent_default=consent_default)
         self._connection: psycopg.Connection | None = None
         self._owned: dict[Partition, fence.Owned] = {}
@@ -66,6 +69,9 @@ class PostgresSink:
     def open(self, partitions: Mapping[Partition, Log]) -> dict[Partition, int | None]:
         """Take partitions over; what was owned before is let go."""
         self._owned = {}
+        if self._migrate:
+            migrate(self._dsn, self._schema)
+            self._migrate = False
         if partitions:
             with self._transaction() as connection:
                 owned = fence.take(connection, self._schema, self._owner, partitions)

@@ -1,0 +1,165 @@
+"""Runs one sink: its settings, its process.
+
+Upstream: the CLI's `sink` command. Downstream: a session, begun anew whenever a fence ended the
+last one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from streamgauge.schemas.errors import StreamgaugeError
+from streamgauge.schemas.registry import open_registry
+from streamgauge.schemas.topics import qualified
+from streamgauge.sinks.batches import Batches
+from streamgauge.sinks.errors import Fatal, Fenced
+from streamgauge.sinks.health import HealthServer, Progress
+from streamgauge.sinks.logs import Logs
+from streamgauge.sinks.outage import Outage
+from streamgauge.sinks.session import Session
+from streamgauge.sinks.sink import Sink
+from streamgauge.sinks.telemetry import FENCED
+
+log = logging.getLogger(__name__)
+
+Kind = Literal["postgres", "redis", "archive"]
+
+INTERVAL: Mapping[Kind, float] = {"postgres": 0.25, "redis": 0.25, "archive": 5.0}
+"""Seconds between writes: rows of tables and counters shall be fresh, files shall not be tiny."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SinkConfig:
+    """What a sink is to do. `target` is a DSN, a URL or a folder."""
+
+    kind: Kind
+    kafka: Mapping[str, Any]
+    """librdkafka's settings, bootstrap.servers among them."""
+    registry: str
+    target: str
+    namespace: str = ""
+    registry_options: Mapping[str, Any] = field(default_factory=dict)
+    interval: float | None = None
+    """Latest value per key and interval, in seconds; None: what suits the kind."""
+    batch_rows: int = 20_000
+    batch_bytes: int = 32 << 20
+    """A write follows at once when this much is buffered."""
+    instance: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")
+    http_port: int | None = None
+    """Serves /live, /ready and /metrics; None: not at all."""
+    retention_days: int | None = None
+    """Postgres: drop partitions older than this, as the log's time goes. None: keep all."""
+    consent_default: Literal["granted", "denied"] = "granted"
+    """Postgres: what an event without a word on analytics means."""
+    migrate: bool = True
+    """Postgres: bring the tables up to date at the start."""
+
+
+def schema_name(namespace: str) -> str:
+    """The Postgres schema of a namespace."""
+    return namespace.replace("-", "_") or "streamgauge"
+
+
+def group(config: SinkConfig) -> str:
+    """The consumer group."""
+    return qualified(config.namespace, f"streamgauge-sink-{config.kind}")
+
+
+def make_sink(config: SinkConfig) -> Sink:
+    """The sink that the settings name."""
+    if config.kind == "postgres":
+        from streamgauge.sinks.postgres.sink import PostgresSink
+
+        return PostgresSink(
+            config.target,
+            schema_name(config.namespace),
+            owner=config.instance,
+            retention_days=config.retention_days,
+            consent_default=config.consent_default,
+            migrate=config.migrate,
+        )
+    if config.kind == "redis":
+        from streamgauge.sinks.redis.sink import RedisSink
+
+        return RedisSink(config.target, config.namespace, owner=config.instance)
+    if config.kind == "archive":
+        from streamgauge.sinks.archive.sink import ArchiveSink
+
+        return ArchiveSink(Path(config.target), config.namespace)
+    raise Fatal(f"no sink {config.kind!r}: it is postgres, redis or archive")
+
+
+def consumer_conf(config: SinkConfig) -> dict[str, Any]:
+    """librdkafka's settings: theirs may tune ours, but not what correctness rests on."""
+    return {
+        "fetch.queue.backoff.ms": 5,  # the default of a second stalls a fast reader
+        "queued.max.messages.kbytes": 65536,
+        "session.timeout.ms": 10_000,  # partitions of a killed sink move this soon
+        "topic.metadata.refresh.interval.ms": 10_000,  # topics may be made after the sink starts
+        "client.id": config.instance,
+        **config.kafka,
+        "group.id": group(config),
+        "isolation.level": "read_committed",
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        "partition.assignment.strategy": "range",
+    }
+
+
+def run(config: SinkConfig, stop: threading.Event | None = None) -> int:
+    """Run until `stop` is set, or SIGTERM or SIGINT where none is given; returns the exit code."""
+    if stop is None:
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+    progress = Progress(config.instance)
+    health = None if config.http_port is None else HealthServer(progress, config.http_port)
+    sink: Sink | None = None
+    try:
+        sink = make_sink(config)
+        _sessions(config, sink, progress, stop)
+    except StreamgaugeError as error:
+        log.critical("%s sink stops: %s", config.kind, error)
+        return 1
+    finally:
+        if sink is not None:
+            sink.close()
+        if health is not None:
+            health.close()
+    return 0
+
+
+def _sessions(config: SinkConfig, sink: Sink, progress: Progress, stop: threading.Event) -> None:
+    batches = Batches(
+        config.kind, sink, open_registry(config.registry, dict(config.registry_options))
+    )
+    logs = Logs(config.kafka)
+    outage = Outage(config.kind)
+    while not stop.is_set():
+        session = Session(
+            kind=config.kind,
+            sink=sink,
+            batches=batches,
+            logs=logs,
+            conf=consumer_conf(config),
+            namespace=config.namespace,
+            interval=INTERVAL[config.kind] if config.interval is None else config.interval,
+            rows=config.batch_rows,
+            bytes=config.batch_bytes,
+            progress=progress,
+            outage=outage,
+        )
+        try:
+            session.run(stop.is_set)
+        except Fenced as error:
+            FENCED.labels(config.kind).inc()
+            log.warning("%s sink joins its group anew: %s", config.kind, error)
+            stop.wait(1.0)
