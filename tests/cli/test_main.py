@@ -15,6 +15,8 @@ from streamgauge.cli import ALIASES, COMMANDS, main
 from streamgauge.cli.errors import CommandError, UnreachableError, explain
 from streamgauge.schemas.errors import SchemaError
 
+Run = Callable[..., Result]
+
 
 def test_help_lists_every_command_without_loading_what_they_need() -> None:
     heavy = "{'polars', 'faust', 'confluent_kafka', 'duckdb', 'psycopg'}"
@@ -41,7 +43,7 @@ def families() -> list[tuple[str, ...]]:
     return found
 
 
-def test_every_command_has_help_and_every_family_an_example(run: Callable[..., Result]) -> None:
+def test_every_command_has_help_and_every_family_an_example(run: Run) -> None:
     for line in families():
         output: str = run(*line, "--help").output
         assert output.splitlines()[2].strip(), line
@@ -49,7 +51,7 @@ def test_every_command_has_help_and_every_family_an_example(run: Callable[..., R
             assert "Example" in output, line
 
 
-def test_an_unknown_command_or_flag_is_wrong_usage(run: Callable[..., Result]) -> None:
+def test_an_unknown_command_or_flag_is_wrong_usage(run: Run) -> None:
     assert "No such command 'veryfy'" in run("veryfy", exit_code=2).output
     assert "Did you mean --json?" in run("status", "--jsn", exit_code=2).output
 
@@ -77,6 +79,6 @@ def test_a_bug_shows_its_traceback() -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_is_printed_for_each_shell(run: Callable[..., Result], shell: str) -> None:
+def test_completion_is_printed_for_each_shell(run: Run, shell: str) -> None:
     result: Result = run("completion", shell)
     assert "_STREAMGAUGE_COMPLETE" in result.output

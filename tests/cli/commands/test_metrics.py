@@ -11,8 +11,10 @@ from click.testing import Result
 
 from streamgauge.sinks.postgres.migrate import migrate
 
+Run = Callable[..., Result]
 
-def test_the_catalogue_is_listed_and_shown(run: Callable[..., Result]) -> None:
+
+def test_the_catalogue_is_listed_and_shown(run: Run) -> None:
     lines = run("metrics", "list", "--json").output.splitlines()
     rows = {row["name"]: row for row in map(json.loads, lines)}
     assert "page" in rows["page_views"]["by"]
@@ -22,7 +24,7 @@ def test_the_catalogue_is_listed_and_shown(run: Callable[..., Result]) -> None:
     assert "there are active_users" in run("metrics", "show", "nothing", exit_code=2).output
 
 
-def test_a_wrong_file_is_refused_with_its_line(run: Callable[..., Result], tmp_path: Path) -> None:
+def test_a_wrong_file_is_refused_with_its_line(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "metrics.yaml"
     file.write_text("metrics:\n  - name: signups\n    events: [sign_up]\n    aggregate: cuont\n")
     output = run("metrics", "validate", str(file), exit_code=1).output
@@ -35,9 +37,7 @@ def test_a_wrong_file_is_refused_with_its_line(run: Callable[..., Result], tmp_p
 
 
 @pytest.mark.postgres
-def test_values_are_queried_by_window_dimensions_and_time(
-    run: Callable[..., Result], postgres: str
-) -> None:
+def test_values_are_queried_by_window_dimensions_and_time(run: Run, postgres: str) -> None:
     namespace = f"t-{uuid.uuid4().hex[:8]}"
     schema = namespace.replace("-", "_")
     migrate(postgres, schema)

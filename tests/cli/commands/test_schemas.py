@@ -10,10 +10,10 @@ from streamgauge.schemas.derivation import avro_schema
 from streamgauge.schemas.events import EVENT_TYPES
 from streamgauge.schemas.registry import canonical, open_registry
 
+Run = Callable[..., Result]
 
-def test_types_of_ones_own_are_listed_beside_ours(
-    run: Callable[..., Result], tmp_path: Path
-) -> None:
+
+def test_types_of_ones_own_are_listed_beside_ours(run: Run, tmp_path: Path) -> None:
     (tmp_path / "shop_events.py").write_text(
         "from streamgauge.schemas.events import Event\n"
         "from typing import Literal\n"
@@ -32,15 +32,13 @@ def test_types_of_ones_own_are_listed_beside_ours(
         EVENT_TYPES.pop("checkout", None)
 
 
-def test_an_unknown_name_or_module_is_told(run: Callable[..., Result]) -> None:
+def test_an_unknown_name_or_module_is_told(run: Run) -> None:
     assert "there are button_click" in run("schemas", "show", "nothing", exit_code=2).output
     missing = run("schemas", "list", "--event-modules", "no_such_module", exit_code=1)
     assert "no module no_such_module" in missing.output
 
 
-def test_check_fails_where_readers_would_and_register_refuses(
-    run: Callable[..., Result], registry_url: str
-) -> None:
+def test_check_fails_where_readers_would_and_register_refuses(run: Run, registry_url: str) -> None:
     address = ("--registry", registry_url)
     assert "not registered" in run("schemas", "check", *address).output
     registered = run("schemas", "register", *address).output

@@ -1,0 +1,1 @@
+"""The demo: a source of events, a stack, live figures of it, and the check at the end."""

@@ -1,0 +1,105 @@
+"""The figures of the live view, read from where an analyst would read them: Postgres.
+
+Upstream: the tables of the Postgres sink and the lag of each group. Downstream: `view.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from streamgauge.cli.commands.metrics import schema_name
+from streamgauge.cli.stack.lag import GROUPS, Broker
+
+MINUTES = 60
+PAGES = 8
+
+# Counts and sums of hours add up; users do not, so the newest day's are shown.
+_TOTALS = """
+    SELECT metric, sum(numerator), sum(denominator) FROM {schema}.metrics
+    WHERE window_size = '1h' AND dimensions = '{{}}'
+      AND metric IN ('events', 'page_views', 'click_through_rate')
+    GROUP BY metric"""
+_USERS = """
+    SELECT value FROM {schema}.metrics
+    WHERE metric = 'active_users' AND window_size = '1d' AND dimensions = '{{}}'
+    ORDER BY window_start DESC LIMIT 1"""
+_PAGES = """
+    SELECT dimensions->>'page', sum(numerator) FROM {schema}.metrics
+    WHERE metric = 'page_views' AND window_size = '1h' AND dimensions ? 'page'
+    GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT %s"""
+_MINUTES = """
+    SELECT numerator FROM {schema}.metrics
+    WHERE metric = 'events' AND window_size = '1m' AND dimensions = '{{}}'
+    ORDER BY window_start DESC LIMIT %s"""
+_COUNTS = """
+    SELECT (SELECT count(*) FROM {schema}.late_events),
+           (SELECT count(*) FROM {schema}.dead_letters)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What the tables say now."""
+
+    events: int = 0
+    page_views: int = 0
+    active_users: int = 0
+    click_through_rate: float | None = None
+    late: int = 0
+    rejected: int = 0
+    pages: Sequence[tuple[str, int]] = ()
+    per_minute: Sequence[int] = ()
+    """Events of the latest minutes of event time, oldest first."""
+    lags: Mapping[str, int] = field(default_factory=dict)
+
+
+class Reader:
+    """Reads the figures of one namespace; everything is 0 until the sinks have begun."""
+
+    def __init__(self, kafka: str, postgres: str, namespace: str) -> None:
+        self._broker = Broker(kafka)
+        self._connection = psycopg.connect(postgres, autocommit=True)
+        self._namespace = namespace
+        self._schema = sql.Identifier(schema_name(namespace))
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def lags(self) -> dict[str, int]:
+        """Records behind, by group."""
+        return {
+            name: sum(at.lag for at in self._broker.positions(self._namespace, name))
+            for name in GROUPS
+        }
+
+    def figures(self) -> Figures:
+        """All of them, each of the moment it is read."""
+        lags = self.lags()
+        try:
+            totals = {name: (top, bottom) for name, top, bottom in self._rows(_TOTALS)}
+            ((late, rejected),) = self._rows(_COUNTS)
+            clicks, shown = totals.get("click_through_rate", (0, 0))
+            return Figures(
+                events=int(totals.get("events", (0, 1))[0]),
+                page_views=int(totals.get("page_views", (0, 1))[0]),
+                active_users=int(next((row[0] for row in self._rows(_USERS)), 0)),
+                click_through_rate=clicks / shown if shown else None,
+                late=late,
+                rejected=rejected,
+                pages=[(page, int(count)) for page, count in self._rows(_PAGES, PAGES)],
+                per_minute=[int(row[0]) for row in self._rows(_MINUTES, MINUTES)][::-1],
+                lags=lags,
+            )
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+            return Figures(lags=lags)  # the sink has not made its tables yet
+
+    def rows(self) -> int:
+        """How many rows the table `metrics` holds."""
+        ((count,),) = self._rows("SELECT count(*) FROM {schema}.metrics")
+        return int(count)
+
+    def _rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        statement = sql.SQL(query).format(schema=self._schema)
+        return self._connection.execute(statement, parameters or None).fetchall()
