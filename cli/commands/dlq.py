@@ -23,7 +23,7 @@ from streamgauge.cli.settings import Settings, configured
 from streamgauge.cli.verify.log import Log
 from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.registry import open_registry
-from streamgauge.schemas.topics import DEAD_LETTERS, qualified
+from streamgauge.schemas.topics import DEAD_LETTERS, TOPICS, qualified
 
 Letter = dict[str, Any]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -134,15 +134,15 @@ def replay(
     An event is counted once however often it is replayed. What still cannot be used becomes a
     dead letter again; what is too late by now becomes a late event.
     """
-    letters = [letter for letter in read(settings) if wanted(letter)]
-    producer = Producer(
-        {"bootstrap.servers": settings.need("kafka"), "enable.idempotence": True, "linger.ms": 5}
-    )
+    letters = [
+        letter for letter in read(settings) if wanted(letter) and letter["topic"] in TOPICS
+    ]  # a line of a file has no place in the log to go back to
     if not dry_run:
+        conf = {"enable.idempotence": True, "linger.ms": 5}
+        producer = Producer({"bootstrap.servers": settings.need("kafka"), **conf})
         for letter in letters:
-            producer.produce(
-                letter["topic"], letter["payload"], letter["key"], partition=letter["partition"]
-            )
+            topic = qualified(settings.namespace, letter["topic"])
+            producer.produce(topic, letter["payload"], letter["key"], partition=letter["partition"])
             producer.poll(0)
         if left := producer.flush(FLUSH_SECONDS):
             raise UnreachableError(f"{left} of {len(letters)} letters were not taken by Kafka")

@@ -185,7 +185,11 @@ class Stack:
         ]
 
     def _sink_processes(self) -> list[Child]:
-        return [self._child(f"sink-{name}", "sink", name) for name in self._sinks]
+        # The embedded broker keeps little: there the archive writes smaller files, sooner.
+        flags = {"archive": ("--interval", "1")} if self.embedded else {}
+        return [
+            self._child(f"sink-{name}", "sink", name, *flags.get(name, ())) for name in self._sinks
+        ]
 
     def _child(self, name: str, *arguments: str) -> Child:
         # Frames are small: polars' own threads cost more than they give.
