@@ -40,7 +40,7 @@ class Batches:
         if topic in self._types:
             names = self._types[topic]
             messages = [m for m in messages if self._takes(names, m.value())]
-        decoded = self._decoders[topic].decode(messages)
+        decoded = self._decoders[topic].decode(messages)  # type: ignore[arg-type]
         self._count(topic, decoded.rejects)
         index = {(m.partition(), m.offset()): i for i, m in enumerate(messages)}
         keys = [m.key() for m in messages]

@@ -17,7 +17,7 @@ class Buffer:
     """Messages by topic; `rows` and `bytes` say when it is enough."""
 
     def __init__(self) -> None:
-        self._newest: dict[str, dict[tuple[int, bytes], Message]] = {}
+        self._newest: dict[str, dict[tuple[int | None, bytes | None], Message]] = {}
         self._all: dict[str, list[Message]] = {}
         self.bytes = 0
 

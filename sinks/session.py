@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streamgauge.schemas.errors import StreamgaugeError
 from streamgauge.schemas.topics import qualified
@@ -44,7 +44,7 @@ Step = Callable[[], None]
 
 
 class Session:
-    """Consumes and writes until `stop`; `run` raises `Fenced` when somebody newer has taken over."""
+    """Consumes and writes until `stop`, or until it is `Fenced` by somebody newer."""
 
     def __init__(
         self,
@@ -116,15 +116,15 @@ class Session:
     def _take(self, messages: Sequence[Message]) -> None:
         by_topic: dict[str, list[Message]] = {}
         for message in messages:
-            if message.error() is None:
-                by_topic.setdefault(message.topic(), []).append(message)
+            error = message.error()
+            if error is None:
+                by_topic.setdefault(str(message.topic()), []).append(message)
             else:
-                self._complain(message)
+                self._complain(error)
         for name, some in by_topic.items():
             self._buffer.add(self._names[name], some)
 
-    def _complain(self, message: Message) -> None:
-        error = message.error()
+    def _complain(self, error: KafkaError) -> None:
         if error.fatal():
             raise Fatal(f"Kafka: {error.str()}")
         if error.name() != self._complaint:

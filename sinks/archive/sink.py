@@ -38,6 +38,7 @@ class ArchiveSink:
         self._drafts = self._folder / ".drafts"
         self._epochs: dict[int, int] = {}
         self._positions: dict[int, int | None] = {}
+        self._read: dict[int, int] = {}
 
     def open(self, partitions: Mapping[Partition, Log]) -> dict[Partition, int | None]:
         """Take partitions over; files of another log are moved aside, never mixed."""
@@ -63,6 +64,7 @@ class ArchiveSink:
                         torn.unlink()
                 self._positions = {p: layout.newest(self._events, p) for p in mine}
                 self._epochs = mine
+                self._read = {p: end for p, end in self._positions.items() if end is not None}
         return {(topic, p): self._positions[p] for topic, p in partitions}
 
     def write(self, batch: Batch) -> None:
@@ -76,7 +78,10 @@ class ArchiveSink:
         """Nothing is held open."""
 
     def _write(self, partition: int, span: Range, rows: pl.DataFrame) -> None:
-        start = max(span.start, self._positions[partition] or 0)
+        # Offsets without a record belong to the next file. What retention took leaves a hole.
+        position, start = self._positions[partition], span.start
+        if position is not None and start <= self._read[partition]:
+            start = position
         rows = rows.filter(pl.col("offset") >= start)
         hours = rows["append_time"] // 3_600_000
         parts = rows.with_columns(run=hours.rle_id()).partition_by(
@@ -86,6 +91,7 @@ class ArchiveSink:
         for part, end in zip(parts, ends, strict=False):
             self._publish(partition, Range(start=start, end=end), part)
             self._positions[partition] = start = end
+        self._read[partition] = span.end
         # Without a record there is no file, and nothing to be proven but the fence.
         if not parts:
             with ledger.locked(self._folder):

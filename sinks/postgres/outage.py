@@ -14,8 +14,13 @@ from streamgauge.sinks.errors import Fatal, Retryable
 # Operational as far as SQLSTATE says, and yet nothing that waiting mends.
 _WRONG = (errors.InvalidPassword, errors.InvalidAuthorizationSpecification)
 
-# A standby that was not promoted yet; a range that retention dropped under a write.
-_PASSES = (errors.ReadOnlySqlTransaction, errors.CheckViolation, errors.UniqueViolation)
+# An outage; a standby that was not promoted yet; a range that retention dropped under a write.
+_PASSES = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    errors.ReadOnlySqlTransaction,
+    errors.CheckViolation,
+)
 
 
 @contextmanager
@@ -36,7 +41,7 @@ def _translated(error: psycopg.Error) -> Retryable | Fatal:
     text = str(error).strip()
     if isinstance(error, _WRONG):
         return Fatal(f"Postgres refused the login: {text}. Correct the address or the password.")
-    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | _PASSES):
+    if isinstance(error, _PASSES):
         return Retryable(f"Postgres: {text}")
     if isinstance(error, errors.UndefinedTable | errors.UndefinedColumn):
         return Fatal(f"{text}. The tables are missing or older than this version: migrate first.")
