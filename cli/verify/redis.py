@@ -4,6 +4,8 @@ Upstream: the Redis sink. Downstream: `compare`. Invariant: reads only, by SCAN,
 server is not held up.
 """
 
+from typing import Any
+
 import redis
 
 from streamgauge.cli.verify.cells import WINDOW_MS, canonical
@@ -19,7 +21,10 @@ class Counters:
     """The counters of one namespace."""
 
     def __init__(self, url: str, prefix: str) -> None:
-        self._redis = redis.Redis.from_url(url, decode_responses=True)
+        kind: Any = redis.Redis
+        if url.startswith("redis+cluster://"):
+            kind, url = redis.RedisCluster, url.replace("redis+cluster", "redis", 1)
+        self._redis = kind.from_url(url, decode_responses=True)
         self._prefix = prefix
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ from streamgauge.schemas.metrics import (
     Selection,
 )
 
-USER_FIELDS = frozenset({"user_id", "anonymous_id", "session_id"})
+USER_FIELDS = frozenset({"user_id", "anonymous_id"})
 
 _COMPARE = {"eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 
