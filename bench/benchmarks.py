@@ -23,7 +23,7 @@ BENCHMARKS = {
     for benchmark in (
         Benchmark(
             name="b1",
-            title="count, sum, max by minute × type × page, merged over partitions",
+            title="count, sum, max by minute, type and page, merged over partitions",
             contenders=(STREAMGAUGE, KAFKA_STREAMS, FAUST),
             answer=oracle.rollup,
             goal_us=2.5,

@@ -70,7 +70,7 @@ class Offsets:
     """How far groups and topics are."""
 
     def __init__(self, bootstrap: str) -> None:
-        self._admin = AdminClient({"bootstrap.servers": bootstrap})
+        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
 
     def ends(self, topic: str) -> dict[int, int]:
         partitions = self._admin.list_topics(timeout=10).topics[topic].partitions

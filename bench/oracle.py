@@ -41,12 +41,17 @@ def rollup(events: int) -> Answer:
     return answer
 
 
-def written(bootstrap: str, topic: str) -> Answer:
-    """The last committed value of each key of an output topic of JSON objects."""
+def written(bootstrap: str, topic: str) -> tuple[Answer, int]:
+    """The last committed value of each key of a topic of JSON objects, and how many rows it has."""
     log = Log({"bootstrap.servers": bootstrap})
-    values = log.last_values(topic)
+    answer: dict[str, dict[str, int]] = {}
+    rows = 0
+    for some in log.read(topic, *log.bounds(topic)):
+        rows += len(some)
+        for message in some:
+            answer[(message.key() or b"").decode()] = json.loads(message.value() or b"{}")
     log.close()
-    return {(key or b"").decode(): json.loads(value) for key, value in values.items()}
+    return answer, rows
 
 
 def wrong(expected: Answer, found: Answer) -> int:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,9 +26,9 @@ from contenders import CACHE, HERE, Contender
 from measure import Measurement, run
 
 from streamgauge.cli.stack.kafka import LocalKafka
+from streamgauge.schemas.registry import open_registry
 
 PARTITIONS = 4
-SCHEMA_ID = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +70,11 @@ class Bench:
         self._bootstrap = bootstrap
         self._folder = folder
         self._timeout = timeout
-        self._admin = AdminClient({"bootstrap.servers": bootstrap})
+        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
         self._loaded: dict[str, int] = {}
+        self._registry = f"file:{folder / 'registry'}"
+        schema = json.loads(events.SCHEMA)
+        self._schema_id = open_registry(self._registry).register("bench.Event", schema)
 
     def fill(self, topic: str, count: int) -> None:
         """Bring a topic of events to a size."""
@@ -80,11 +83,13 @@ class Bench:
         first = self._loaded.get(topic, 0)
         if first < count:
             started = time.monotonic()
-            events.load(self._bootstrap, topic, SCHEMA_ID, first, count)
+            events.load(self._bootstrap, topic, self._schema_id, first, count)
             _say(f"{topic}: {count:,} events ({time.monotonic() - started:.0f} s)")
         self._loaded[topic] = count
 
-    def measure(self, benchmark: Benchmark, contender: Contender, count: int) -> tuple:
+    def measure(
+        self, benchmark: Benchmark, contender: Contender, count: int
+    ) -> tuple[Measurement, int]:
         """One run: its cost, and how many keys of its answer are wrong."""
         command = contender.prepare()
         source = f"{benchmark.name}-{contender.name}" if contender.share < 1 else benchmark.name
@@ -108,14 +113,14 @@ class Bench:
                 "SOURCE": source,
                 "OUT": out,
                 "KAFKA": self._bootstrap,
-                "REGISTRY": f"file:{self._folder / 'registry'}",
+                "REGISTRY": self._registry,
                 "STATE": str(self._folder / name),
                 "SCHEMA": str(HERE / "event.avsc"),
             },
         )
         found, rows = oracle.written(self._bootstrap, out)
         wrong = oracle.wrong(benchmark.answer(count), found)
-        cost = cost.with_rows(rows)
+        cost = replace(cost, output_rows=rows)
         _say(
             f"{name}: {cost.cpu_us:.2f} µs, {cost.rate:,.0f}/s, {wrong} wrong keys"
             + ("" if cost.finished else ", did not finish")
@@ -133,11 +138,14 @@ def main() -> int:
     """Measure what the arguments ask for; 1 when an answer is wrong."""
     args = _arguments()
     results = []
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=_scratch()) as folder:
-        with LocalKafka(Path(folder) / "kafka") as broker:
-            bench = Bench(broker.bootstrap, Path(folder), args.timeout)
-            for name in args.only:
-                results += _compare(bench, BENCHMARKS[name], args)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="run-", dir=CACHE) as folder,
+        LocalKafka(Path(folder) / "kafka") as broker,
+    ):
+        bench = Bench(broker.bootstrap, Path(folder), args.timeout)
+        for name in args.only:
+            results += _compare(bench, BENCHMARKS[name], args)
     table = _table(results)
     print(json.dumps([each.to_dict() for each in results]) if args.json else table)
     if not args.no_results:
@@ -220,11 +228,6 @@ def _arguments() -> argparse.Namespace:
     if unknown := set(args.only) - set(BENCHMARKS):
         parser.error(f"unknown benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
     return args
-
-
-def _scratch() -> Path:
-    CACHE.mkdir(parents=True, exist_ok=True)
-    return CACHE
 
 
 def _say(line: str) -> None:

@@ -38,6 +38,7 @@ app = faust.App(
     datadir=os.environ["STATE"],
     web_enabled=False,
     stream_wait_empty=False,
+    worker_redirect_stdouts=False,
     producer_compression_type="lz4",
     producer_linger=0.05,
     producer_max_batch_size=1 << 19,
