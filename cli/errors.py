@@ -10,8 +10,6 @@ Wrong usage, a wrong setting included, is click's own `UsageError` (2).
 
 import click
 
-from streamgauge.schemas.errors import StreamgaugeError
-
 OK = 0
 FAILED = 1
 USAGE = 2
@@ -41,6 +39,8 @@ def explain(error: Exception) -> click.ClickException | None:
     """An expected error as one for the command line, None for a bug (which shows its traceback)."""
     if isinstance(error, click.ClickException):
         return error
+    from streamgauge.schemas.errors import StreamgaugeError  # late, for the sake of `--help`
+
     if isinstance(error, StreamgaugeError):
         return CommandError(str(error))
     # Told by their module, so as not to import the three of them.

@@ -46,6 +46,7 @@ def sink(
     from streamgauge.sinks import runner
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
     target = settings.need(kind)
     config = runner.SinkConfig(
         kind=kind,  # type: ignore[arg-type]
