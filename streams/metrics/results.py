@@ -42,6 +42,9 @@ class Results:
         self._parts = grain_parts(grain)
         self._metrics = grain.metrics
         self._numbers = {part: number for number, part in enumerate(self._parts)}
+        self._user_part = next(
+            (number for number, part in enumerate(self._parts) if part.reads == "user"), None
+        )
         self.names = np.array([name for m in grain.metrics for name in m.series], object)
 
     def values(self, entries: Entries, rows: int, users: Array) -> Values:
@@ -49,10 +52,10 @@ class Results:
 
         Distinct users come as a part in minutes, and from `users` in hours and days.
         """
-        table, quantile_entries = self._table(entries, rows)
+        table, of_buckets = self._table(entries, rows)
         found: list[tuple[Array, Array, Array]] = []  # rows, numerators, denominators
         for metric in self._metrics:
-            found += self._of_metric(metric, table, quantile_entries, users)
+            found += self._of_metric(metric, table, of_buckets, users)
         sizes = [len(row) for row, _, _ in found]
         row = np.concatenate([row for row, _, _ in found])
         order = np.argsort(row, kind="stable")
@@ -63,12 +66,20 @@ class Results:
             denominator=np.concatenate([d for _, _, d in found])[order],
         )
 
+    def users(self, entries: Entries, users: Array) -> Array:
+        """The rows' distinct users; -1 where the grain does not count them."""
+        if self._user_part is None:
+            return np.full(len(users), -1)
+        found = np.maximum(users, 0)
+        mine = part_of(entries.slot) == self._user_part
+        row = entries.row[mine]
+        found[row] = np.where(users[row] < 0, entries.value[mine], found[row])
+        return found
+
     def _table(self, entries: Entries, rows: int) -> tuple[Array, Entries]:
         """The parts as a table, one line for each part, and the quantiles' entries."""
         table = np.zeros((len(self._parts), rows), np.int64)
-        for number, part in enumerate(self._parts):
-            if part.op != SUM:
-                table[number] = _NOTHING
+        table[[part.op != SUM for part in self._parts]] = _NOTHING
         number = part_of(entries.slot)
         wide = np.array([part.reads != "bucket" for part in self._parts])[number]
         table[number[wide], entries.row[wide]] = entries.value[wide]

@@ -1,0 +1,296 @@
+"""The second stage of metrics: the source partitions' partials, added up.
+
+Upstream: `metric-partials`. Downstream: `metrics`, and the changelog `metric-rollups`. All rows of
+a version and its dimensions are in one partition of `metric-partials`, whatever source partition
+and window they are of. One table holds the last row of each (key, source):
+
+    size 1m      source s    a source partition's minute: parts, and the offset it came from
+    size 1h, 1d  source s    a source partition's distinct users
+    size 1h, 1d  FOLDED      the parts of minutes that are closed
+
+    minutes   ... ######## | closed ++++++ | open ++++ ...      # folded, + in the table
+                  folded -> F              ^ least watermark - L
+
+A minute is closed once the least watermark over all source partitions is at its end + L; one that
+has not reported has none. Closed minutes are folded into their hour and day when F advances, in
+steps of ten minutes, and forgotten; then, and only then, hours and days go to the changelog. What
+is not in it is read again from the first batch that had a row of a window at F or later.
+
+Invariants: what is written follows from the last row of each (key, source), so reading rows again
+changes nothing; a final row never changes; what is throttled gets out at a fold, or when it
+closes, or when the throttle passes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from streamgauge.schemas.metric_records import MetricRollup
+from streamgauge.schemas.metrics import WINDOW_MS
+from streamgauge.streams.metrics.fate import NONE
+from streamgauge.streams.metrics.keys import combine, mix, of_strings
+from streamgauge.streams.metrics.plan import Plan
+from streamgauge.streams.metrics.runs import Run, Runs
+
+Array = np.ndarray
+
+FOLDED = -1
+SIZES = tuple(WINDOW_MS)
+SIZE_MS = np.array([WINDOW_MS[size] for size in SIZES])
+RESTORED = -1
+"""The offset of rows from the changelog: before all others."""
+
+# Columns of the table.
+PARTITION, SOURCE, GRAIN, SIZE, START, OFFSET, USERS, HASH, DIMENSIONS, PARTS = range(10)
+_DTYPES: tuple[type, ...] = (
+    *(np.int32, np.int32, np.int32, np.int8, np.int64, np.int64, np.int64, np.uint64),
+    *(object, object),
+)
+
+
+def newest(run: Run) -> Run:
+    """The last row of each key and source; sorted by key."""
+    order = np.lexsort((run.columns[OFFSET], run.columns[SOURCE], run.key))
+    key, source = run.key[order], run.columns[SOURCE][order]
+    last = np.r_[(key[1:] != key[:-1]) | (source[1:] != source[:-1]), True][: len(key)]
+    return run.take(order[last])
+
+
+_EMPTY = Runs(dtypes=_DTYPES, fold=newest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a partition of `metric-partials` has come."""
+
+    watermarks: Mapping[int, int] = field(default_factory=dict)
+    """By source partition."""
+    since: Mapping[str, int] = field(default_factory=dict)
+    """When versions began, in the source partition where they began last."""
+    folded: int = NONE
+    """F: minutes before it are in their hours and days."""
+    fold_offset: int = 0
+    """The next offset when F advanced last."""
+    marks: tuple[tuple[int, int], ...] = ()
+    """(first offset of a batch, F until which it is needed), both increasing."""
+    offset: int = 0
+    """The next one."""
+    sent: int = NONE
+    """The least watermark at the last flush."""
+
+    def least(self, sources: int) -> int:
+        return min(self.watermarks.values()) if len(self.watermarks) >= sources else NONE
+
+    def metadata(self) -> str:
+        """To keep with the committed offset."""
+        needed = [offset for offset, until in self.marks if until >= self.folded]
+        content = {
+            "from": needed[0] if needed else None,
+            "folded": None if self.folded == NONE else self.folded,
+            "fold_offset": self.fold_offset,
+            "watermarks": dict(self.watermarks),
+            "since": dict(self.since),
+        }
+        return json.dumps(content, separators=(",", ":"))
+
+    @staticmethod
+    def resumed(offset: int, metadata: str, sources: int) -> tuple[Progress, int]:
+        """And the offset to read again from."""
+        if not metadata:
+            return Progress(offset=offset), offset
+        content = json.loads(metadata)
+        progress = Progress(
+            watermarks={int(p): wm for p, wm in content["watermarks"].items()},
+            since=content["since"],
+            folded=NONE if content["folded"] is None else content["folded"],
+            fold_offset=content["fold_offset"],
+            offset=offset,
+        )
+        progress = replace(progress, sent=progress.least(sources))
+        return progress, offset if content["from"] is None else content["from"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeState:
+    """Everything that the stage knows; never changed in place."""
+
+    progress: Mapping[int, Progress] = field(default_factory=dict)
+    rows: Runs = _EMPTY
+    minutes: tuple[Array, ...] = ()
+    """Keys of minutes that changed since the last flush."""
+    longer: tuple[Array, ...] = ()
+    """Keys of hours and days that changed since they were written last."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether everything has gone out."""
+        return not self.minutes and not self.longer
+
+
+def step(state: MergeState, frame: pl.DataFrame, plan: Plan, *, replay: bool = False) -> MergeState:
+    """The state after a batch of partials.
+
+    Minutes that are read again went out when they were read first; hours and days may have been
+    held back.
+    """
+    if not frame.height:
+        return state
+    is_watermark = frame["window_size"].is_null()
+    progress = _with_watermarks(state.progress, frame.filter(is_watermark))
+    numbers = pl.DataFrame(
+        {"version": list(plan.numbers), "grain": list(plan.numbers.values())},
+        schema={"version": pl.String, "grain": pl.Int32},
+    )
+    sizes = pl.DataFrame(
+        {"window_size": SIZES, "size": range(3)}, schema_overrides={"size": pl.Int8}
+    )
+    # Rows of versions that are not defined any more find no partner.
+    values = frame.filter(~is_watermark).join(numbers, on="version").join(sizes, on="window_size")
+    columns = _columns(values)
+    floor = np.full(max(*progress, *frame["partition"].unique(), 0) + 1, NONE)
+    for partition, known in progress.items():
+        floor[partition] = known.folded
+    minute = columns[SIZE] == 0
+    wanted = ~minute | (columns[START] >= floor[columns[PARTITION]])
+    columns, minute = tuple(column[wanted] for column in columns), minute[wanted]
+
+    keys = row_keys(columns[HASH], columns[GRAIN], columns[SIZE], columns[START])
+    minutes = Run(key=keys, columns=columns).take(np.flatnonzero(minute))
+    longer = [np.unique(lengthened(with_window(minutes, size, plan), size).key) for size in (1, 2)]
+    changed = np.concatenate([keys[~minute], *longer])
+    return replace(
+        state,
+        progress=_with_marks(progress, frame, columns),
+        rows=state.rows.add(keys, *columns),
+        minutes=(*state.minutes, minutes.key) if len(minutes.key) and not replay else state.minutes,
+        longer=(*state.longer, changed) if len(changed) else state.longer,
+    )
+
+
+def with_window(minutes: Run, size: int, plan: Plan) -> Run:
+    """The minutes of grains that have windows of this size."""
+    has = np.array([SIZES[size] in grain.windows for grain in plan.grains])
+    return minutes.take(np.flatnonzero(has[minutes.columns[GRAIN]]))
+
+
+def lengthened(minutes: Run, size: int) -> Run:
+    """Minutes as contributions to their hours or days."""
+    columns = list(minutes.columns)
+    columns[START] = columns[START] - columns[START] % SIZE_MS[size]
+    columns[SIZE] = np.full(len(minutes.key), size, np.int8)
+    key = row_keys(columns[HASH], columns[GRAIN], columns[SIZE], columns[START])
+    return Run(key=key, columns=tuple(columns))
+
+
+def row_keys(dimensions: Array, grain: Array, size: Array, start: Array) -> Array:
+    """Keys of rows, from the hashes of their dimensions."""
+    return combine(dimensions, mix(start * 8 + size) ^ mix(grain))
+
+
+def _columns(values: pl.DataFrame) -> tuple[Array, ...]:
+    names = {
+        "partition": "partition",
+        "source_partition": "source",
+        "grain": "grain",
+        "size": "size",
+        "window_start": "start",
+        "offset": "offset",
+    }
+    columns = [values[name].to_numpy() for name in names]
+    columns.append(values["users"].fill_null(-1).to_numpy())
+    columns.append(of_strings(values["dimensions"]))
+    columns += [_objects(values[name].to_list()) for name in ("dimensions", "parts")]
+    return tuple(c.astype(d, copy=False) for c, d in zip(columns, _DTYPES, strict=True))
+
+
+def _objects(values: list[Any]) -> Array:
+    objects = np.empty(len(values), object)
+    objects[:] = values
+    return objects
+
+
+def _with_watermarks(progress: Mapping[int, Progress], frame: pl.DataFrame) -> dict[int, Progress]:
+    changed = dict(progress)
+    columns = ("partition", "source_partition", "watermark", "since")
+    for partition, source, watermark, since in frame.select(columns).rows():
+        known = changed.get(partition) or Progress()
+        watermarks = dict(known.watermarks)
+        watermarks[source] = max(watermark, watermarks.get(source, NONE))
+        begun = dict(known.since)
+        for version, start in (json.loads(since) if since else {}).items():
+            begun[version] = max(start, begun.get(version, NONE))
+        changed[partition] = replace(known, watermarks=watermarks, since=begun)
+    return changed
+
+
+def _with_marks(
+    progress: Mapping[int, Progress], frame: pl.DataFrame, columns: tuple[Array, ...]
+) -> dict[int, Progress]:
+    """With the offsets, and from where each partition would have to be read again."""
+    changed = dict(progress)
+    partition, offset = frame["partition"].to_numpy(), frame["offset"].to_numpy()
+    for number in np.unique(partition).tolist():
+        known = changed.get(number) or Progress()
+        offsets = offset[partition == number]
+        mine = columns[PARTITION] == number
+        # Users are in the changelog after the next fold, minutes once they are folded.
+        until = np.where(columns[SIZE] == 0, columns[START], known.folded)[mine].max(
+            initial=NONE - 1
+        )
+        marks = known.marks
+        if until >= known.folded and (not marks or until > marks[-1][1]):
+            marks = (*marks, (int(offsets[0]), int(until)))
+        changed[number] = replace(known, marks=marks, offset=int(offsets[-1]) + 1)
+    return changed
+
+
+def resumed(
+    state: MergeState, partition: int, offset: int, metadata: str, sources: int
+) -> tuple[MergeState, int]:
+    """With a partition that is to be read again from the offset given back."""
+    progress, start = Progress.resumed(offset, metadata, sources)
+    return replace(state, progress={**state.progress, partition: progress}), start
+
+
+def restored(
+    state: MergeState, partition: int, rollups: Iterable[MetricRollup], plan: Plan
+) -> MergeState:
+    """With rows of the changelog."""
+    rows: list[tuple[Any, ...]] = []
+    for rollup in rollups:
+        if rollup.version not in plan.numbers:
+            continue
+        place = (
+            partition,
+            plan.numbers[rollup.version],
+            SIZES.index(rollup.window_size),
+            rollup.window_start,
+            rollup.dimensions,
+        )
+        if rollup.parts:
+            rows.append((*place, FOLDED, -1, rollup.parts))
+        for source, users in json.loads(rollup.users).items():
+            rows.append((*place, int(source), users, None))
+    if not rows:
+        return state
+    part, grain, size, start, dimensions, source, users, parts = map(list, zip(*rows, strict=True))
+    hashes = of_strings(pl.Series(dimensions, dtype=pl.String))
+    columns = (part, source, grain, size, start, [RESTORED] * len(rows), users, hashes)
+    table: list[Array] = [np.asarray(c).astype(d) for c, d in zip(columns, _DTYPES, strict=False)]
+    table += [_objects(dimensions), _objects(parts)]
+    key = row_keys(hashes, table[GRAIN], table[SIZE], table[START])
+    return replace(state, rows=state.rows.add(key, *table))
+
+
+def without(state: MergeState, partitions: set[int]) -> MergeState:
+    """Without these partitions."""
+    rows = state.rows.keep(lambda run: ~np.isin(run.columns[PARTITION], list(partitions)))
+    progress = {p: known for p, known in state.progress.items() if p not in partitions}
+    # Keys that are gone find no rows when their turn comes.
+    return replace(state, rows=rows, progress=progress)

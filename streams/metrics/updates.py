@@ -1,0 +1,344 @@
+"""What the second stage writes at a barrier: metrics that changed, and roll-ups at a fold.
+
+Upstream: `merge.py`. Downstream: `tasks.py` encodes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+
+from streamgauge.streams.metrics.fate import NONE
+from streamgauge.streams.metrics.merge import (
+    DIMENSIONS,
+    FOLDED,
+    GRAIN,
+    OFFSET,
+    PARTITION,
+    PARTS,
+    SIZE,
+    SIZE_MS,
+    SIZES,
+    SOURCE,
+    START,
+    USERS,
+    MergeState,
+    lengthened,
+    newest,
+    with_window,
+)
+from streamgauge.streams.metrics.parts import Entries, combined, pack, unpack
+from streamgauge.streams.metrics.plan import Plan
+from streamgauge.streams.metrics.results import Results
+from streamgauge.streams.metrics.runs import Run
+
+Array = np.ndarray
+
+FOLD_MS = 600_000
+
+_NO_UPDATES = pl.DataFrame(
+    schema={
+        "window_start": pl.Int64,
+        "window_size": pl.String,
+        "dimensions": pl.String,
+        "version": pl.String,
+        "users": pl.Int64,
+        "is_final": pl.Boolean,
+        "watermark": pl.Int64,
+        "metrics": pl.List(pl.String),
+        "values": pl.List(pl.Float64),
+        "numerators": pl.List(pl.Float64),
+        "denominators": pl.List(pl.Float64),
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the results depend on, beside the partials."""
+
+    plan: Plan
+    lateness: int
+    sources: int
+    """How many source partitions there are."""
+
+    @cached_property
+    def results(self) -> list[Results]:
+        return [Results(grain) for grain in self.plan.grains]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollup:
+    """A row of the changelog; of a window that is closed, its tombstone."""
+
+    partition: int
+    size: str
+    start: int
+    version: str
+    dimensions: str
+    parts: bytes
+    users: Mapping[int, int]
+    closed: bool
+
+
+def flush(
+    state: MergeState, settings: Settings, *, longer_due: bool = True
+) -> tuple[MergeState, pl.DataFrame, list[Rollup]]:
+    """The rows of `metrics` to write, with the columns of MetricUpdate, and of the changelog."""
+    least = np.full(max(state.progress, default=0) + 1, NONE)
+    for partition, known in state.progress.items():
+        least[partition] = known.least(settings.sources)
+    closed_before = least - settings.lateness
+
+    closing = _closing(state, closed_before, settings.lateness, 0)
+    minutes = with_window(_rows_of(state, _unique(*state.minutes, closing)), 0, settings.plan)
+    updates = [_updates(minutes, least, state, settings)]
+
+    state, rollups, has_folded = _folded(state, closed_before, settings.plan)
+    closing = _closing(state, closed_before, settings.lateness, 1)
+    keys = _unique(closing)
+    if longer_due or has_folded:
+        keys = _unique(closing, *state.longer)
+        state = replace(state, longer=())
+    if len(keys):
+        updates.append(_updates(_longer(state, keys, settings.plan), least, state, settings))
+    if len(closing):
+        closed = newest(_rows_of(state, _unique(closing)))
+        rollups += _rollups(closed, settings.plan, closed=True)
+        gone = np.unique(closing)
+        state = replace(state, rows=state.rows.keep(lambda run: ~np.isin(run.key, gone)))
+    sent = {p: replace(known, sent=int(least[p])) for p, known in state.progress.items()}
+    state = replace(state, minutes=(), progress=sent)
+    return state, pl.concat(updates), rollups
+
+
+def _unique(*keys: Array) -> Array:
+    return np.unique(np.concatenate([np.zeros(0, np.uint64), *keys]))
+
+
+def _rows_of(state: MergeState, keys: Array) -> Run:
+    """The last rows of these keys, of all sources."""
+    which, columns = state.rows.find(keys)
+    return newest(Run(key=keys[which], columns=columns))
+
+
+def _closing(state: MergeState, closed_before: Array, lateness: int, size: int) -> Array:
+    """Keys of minutes (0), or of hours and days (1), that closed since the last flush."""
+    sent = np.full(len(closed_before), NONE)
+    for partition, progress in state.progress.items():
+        sent[partition] = progress.sent - lateness
+    step = SIZE_MS[size]
+    if not (closed_before // step > sent // step).any():
+        return np.zeros(0, np.uint64)
+
+    def wanted(run: Run) -> Array:
+        partition, sizes = run.columns[PARTITION], run.columns[SIZE]
+        end = run.columns[START] + SIZE_MS[sizes]
+        closes = (end <= closed_before[partition]) & (end > sent[partition])
+        return closes & (sizes == 0 if size == 0 else sizes > 0)
+
+    return state.rows.where(wanted).key
+
+
+def _folded(
+    state: MergeState, closed_before: Array, plan: Plan
+) -> tuple[MergeState, list[Rollup], bool]:
+    """With closed minutes in their hours and days, where F advances."""
+    upto = closed_before // FOLD_MS * FOLD_MS
+    upto = np.where(closed_before <= NONE, NONE, upto)
+    before = np.full(len(upto), NONE)
+    offset = np.zeros(len(upto), np.int64)
+    fold_offset = np.zeros(len(upto), np.int64)
+    for partition, known in state.progress.items():
+        before[partition], offset[partition] = known.folded, known.offset
+        fold_offset[partition] = known.fold_offset
+    folds = upto > before
+    if not folds.any():
+        return state, [], False
+
+    def closed(run: Run) -> Array:
+        return (run.columns[SIZE] == 0) & (run.columns[START] < upto[run.columns[PARTITION]])
+
+    def new_users(run: Run) -> Array:
+        partition = run.columns[PARTITION]
+        is_new = run.columns[OFFSET] >= fold_offset[partition]
+        return folds[partition] & is_new & (run.columns[USERS] >= 0)
+
+    minutes = newest(state.rows.where(closed))
+    longer = [lengthened(with_window(minutes, size, plan), size) for size in (1, 2)]
+    keys = _unique(*(run.key for run in longer))
+    folded = _rows_of(state, keys)
+    folded = folded.take(np.flatnonzero(folded.columns[SOURCE] == FOLDED))
+    total, entries = _summed(_stacked(folded, *longer))
+    columns = list(total.columns)
+    columns[SOURCE] = np.full(len(total.key), FOLDED, np.int32)
+    columns[OFFSET] = offset[columns[PARTITION]]
+    columns[USERS] = np.full(len(total.key), -1)
+    columns[PARTS] = np.empty(len(total.key), object)
+    columns[PARTS][:] = pack(entries, len(total.key))
+
+    touched = _unique(keys, state.rows.where(new_users).key)
+    rows = state.rows.keep(lambda run: ~closed(run)).add(total.key, *columns)
+    progress = dict(state.progress)
+    for partition, known in state.progress.items():
+        if folds[partition]:
+            progress[partition] = replace(
+                known,
+                folded=int(upto[partition]),
+                fold_offset=known.offset,
+                marks=tuple(mark for mark in known.marks if mark[1] >= upto[partition]),
+            )
+    state = replace(state, rows=rows, progress=progress)
+    return state, _rollups(_rows_of(state, touched), plan), True
+
+
+def _longer(state: MergeState, keys: Array, plan: Plan) -> Run:
+    """All rows that these hours and days are made of, sorted by key."""
+    minutes = state.rows.where(lambda run: run.columns[SIZE] == 0)
+    found = [_rows_of(state, keys)]
+    for size in (1, 2):
+        of_size = with_window(minutes, size, plan)
+        wanted = np.isin(lengthened(of_size, size).key, keys)
+        found.append(lengthened(newest(of_size.take(np.flatnonzero(wanted))), size))
+    return _stacked(*found)
+
+
+def _stacked(*runs: Run) -> Run:
+    """All rows, sorted by key."""
+    stacked = Run(
+        key=np.concatenate([run.key for run in runs]),
+        columns=tuple(map(np.concatenate, zip(*(run.columns for run in runs), strict=True))),
+    )
+    return stacked.take(np.argsort(stacked.key, kind="stable"))
+
+
+def _grouped(run: Run) -> tuple[Run, Array]:
+    """One row of each key, and which of them each row belongs to; sorted by key."""
+    is_first = np.r_[True, run.key[1:] != run.key[:-1]][: len(run.key)]
+    return run.take(np.flatnonzero(is_first)), np.cumsum(is_first) - 1
+
+
+def _summed(run: Run) -> tuple[Run, Entries]:
+    """One row of each key, and the sum of their parts."""
+    groups, group = _grouped(run)
+    has_parts = np.array([parts is not None for parts in run.columns[PARTS]], bool)
+    entries = unpack(run.columns[PARTS][has_parts].tolist())
+    row = group[has_parts][entries.row]
+    return groups, combined(Entries(row, entries.slot, entries.value))
+
+
+def _rollups(run: Run, plan: Plan, *, closed: bool = False) -> list[Rollup]:
+    """Rows of the changelog from hours' and days' rows, sorted by key."""
+    groups, group = _grouped(run)
+    parts = [b""] * len(groups.key)
+    users: list[dict[int, int]] = [{} for _ in parts]
+    rows = zip(
+        group.tolist(), *(run.columns[c].tolist() for c in (SOURCE, USERS, PARTS)), strict=True
+    )
+    for number, source, count, packed in rows:
+        if source == FOLDED:
+            parts[number] = packed
+        else:
+            users[number][source] = count
+    columns = (groups.columns[c].tolist() for c in (PARTITION, SIZE, START, GRAIN, DIMENSIONS))
+    return [
+        Rollup(
+            partition=partition,
+            size=SIZES[size],
+            start=start,
+            version=plan.grains[grain].version,
+            dimensions=dimensions,
+            parts=of_parts,
+            users=of_users,
+            closed=closed,
+        )
+        for partition, size, start, grain, dimensions, of_parts, of_users in zip(
+            *columns, parts, users, strict=True
+        )
+    ]
+
+
+def _updates(run: Run, least: Array, state: MergeState, settings: Settings) -> pl.DataFrame:
+    """The metrics of rows of minutes, hours or days, sorted by key."""
+    groups, entries = _summed(run)
+    partition, grain, size, start = (groups.columns[c] for c in (PARTITION, GRAIN, SIZE, START))
+    users = _users(run, size)
+    rows, names, numerators, denominators = [], [], [], []
+    for number in np.unique(grain).tolist():
+        mine = np.flatnonzero(grain == number)
+        place = np.full(len(groups.key), -1)
+        place[mine] = np.arange(len(mine))
+        row = place[entries.row]
+        of_grain = Entries(*(column[row >= 0] for column in (row, entries.slot, entries.value)))
+        results = settings.results[number]
+        values = results.values(of_grain, len(mine), users[mine])
+        users[mine] = results.users(of_grain, users[mine])
+        rows.append(mine[values.row])
+        names.append(values.name)
+        numerators.append(values.numerator)
+        denominators.append(values.denominator)
+    if not rows:
+        return _NO_UPDATES
+    end = start + SIZE_MS[size]
+    at = least[partition]
+    is_final = at >= end + settings.lateness
+    begun = _begun(groups, state, settings)
+    table = pl.DataFrame(
+        {
+            "window_start": start,
+            "window_size": np.array(SIZES, object)[size].tolist(),
+            "dimensions": groups.columns[DIMENSIONS].tolist(),
+            "version": [settings.plan.grains[number].version for number in grain.tolist()],
+            "users": users,
+            "is_final": is_final,
+            "watermark": np.where(is_final, end + settings.lateness, at),
+            "row": np.arange(len(start)),
+        }
+    ).with_columns(
+        pl.col("users").replace(-1, None),
+        pl.col("watermark").replace(NONE, None),
+    )
+    numerator, denominator = np.concatenate(numerators), np.concatenate(denominators)
+    values_of_rows = (
+        pl.DataFrame(
+            {
+                "row": np.concatenate(rows),
+                "metrics": np.concatenate(names).tolist(),
+                "values": numerator / denominator,
+                "numerators": numerator,
+                "denominators": denominator,
+            }
+        )
+        .group_by("row", maintain_order=True)
+        .agg(pl.all())
+    )
+    wanted = table.filter(pl.Series(begun))
+    return wanted.join(values_of_rows, on="row", maintain_order="left").select(_NO_UPDATES.columns)
+
+
+def _begun(groups: Run, state: MergeState, settings: Settings) -> Array:
+    """Whether all of a row's window lies after its version began, in every source partition."""
+    begun = np.ones(len(groups.key), bool)
+    for partition, progress in state.progress.items():
+        for version, since in progress.since.items():
+            if version in settings.plan.numbers:
+                begun &= (
+                    (groups.columns[PARTITION] != partition)
+                    | (groups.columns[GRAIN] != settings.plan.numbers[version])
+                    | (groups.columns[START] >= since)
+                )
+    return begun
+
+
+def _users(run: Run, size: Array) -> Array:
+    """Distinct users of each hour and day; -1 for minutes, whose parts have them."""
+    _, group = _grouped(run)
+    counts = run.columns[USERS]
+    known = np.flatnonzero(counts >= 0)
+    users = np.zeros(len(size), np.int64)
+    np.add.at(users, group[known], counts[known])
+    return np.where(size == 0, -1, users)
