@@ -192,7 +192,13 @@ class Stack:
         ]
 
     def _child(self, name: str, *arguments: str) -> Child:
-        # Frames are small: polars' own threads cost more than they give.
-        env = {**self.settings.environment(), "POLARS_MAX_THREADS": "1"}
+        # Frames are small: polars' own threads cost more than they give. A record that it cannot
+        # read is a dead letter, not a reason for a backtrace.
+        quiet = {"POLARS_MAX_THREADS": "1", "RUST_BACKTRACE": "0"}
         log = self.folder / "logs" / f"{name}.log"
-        return Child(name=name, command=streamgauge(*arguments), log=log, env=env)
+        return Child(
+            name=name,
+            command=streamgauge(*arguments),
+            log=log,
+            env={**self.settings.environment(), **quiet},
+        )
