@@ -72,6 +72,8 @@ class Codec:
             detail = f"no schema has the id {schema_id}"
             raise UndecodableRecord("unknown_schema", detail, schema_id) from None
         parsed = parse(schema)
+        if not isinstance(parsed, dict) or parsed["type"] != "record":
+            raise UndecodableRecord("undecodable", "the schema is no record", schema_id)
         return parsed["name"], parsed
 
     def _encoder(self, topic: str, cls: type) -> Callable[[Any], bytes]:
@@ -127,7 +129,7 @@ def plain(schema: Any) -> Any:
 
 
 def read_datum(data: bytes, schema: Any, *, schema_id: int) -> dict[str, Any]:
-    """The datum after the header; all of it, or UndecodableRecord.
+    """The record after the header; all of it, or UndecodableRecord.
 
     Bytes that are no UTF-8 become U+FFFD in strings, as in `columnar.py`.
     """
@@ -141,9 +143,7 @@ def read_datum(data: bytes, schema: Any, *, schema_id: int) -> dict[str, Any]:
     left = len(data) - stream.tell()
     if left:
         raise UndecodableRecord("undecodable", f"{left} bytes after the record", schema_id)
-    if not isinstance(record, dict):
-        raise UndecodableRecord("undecodable", "the schema is no record", schema_id)
-    return record
+    return record  # type: ignore[return-value]
 
 
 def _values_of(cls: Any) -> Callable[[Any], dict[str, Any]]:

@@ -12,7 +12,7 @@ offset; the frame has the same columns and types whatever the batch holds.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Protocol
 
@@ -34,6 +34,9 @@ TICK = "tick"
 """The event_type of rows that are ticks."""
 
 TICK_RECORD = "streamgauge.Tick"
+PLACE = ("index", "partition", "offset", "append_time")
+"""The columns that every frame has: where and when the message was appended."""
+
 FIRST = ("event_id", "event_type", "timestamp", "user_key", "consent_analytics")
 """The columns that every frame of events has."""
 
@@ -57,10 +60,10 @@ class DecodedBatch:
 
     frame: pl.DataFrame
     """index (UInt32, the message's place in the batch), partition (Int32), offset (Int64),
-    append_time (Int64, ms), then the record's columns; of events first event_id, event_type,
-    timestamp, user_key, consent_analytics."""
+    append_time (Int64, ms), all of the message; then the record's columns, of events first
+    event_id, event_type, timestamp, user_key, consent_analytics."""
     rejects: list[Reject]
-    tombstones: list[int] = field(default_factory=list)
+    tombstones: list[int]
     """Places of messages without a value; only in compacted topics, elsewhere they are rejects."""
 
 
@@ -134,6 +137,7 @@ class Decoder:
                     item["name"]: _nullable(item["type"])
                     for item in schema.get("fields", ())
                     if item["name"] not in self._columns
+                    and item["name"] not in PLACE
                     and (self._asked is None or item["name"] in self._asked)
                 }
             plan = self._plans[head] = _Plan(schema_id, plain(schema), self._columns)
@@ -252,10 +256,7 @@ class _Plan:
 
     def _promote(self, frame: pl.DataFrame) -> pl.DataFrame:
         for name in self._promoted:
-            series = frame[name]
-            if series.dtype == pl.Categorical:  # an enum
-                series = series.cast(pl.String)
-            frame = frame.with_columns(series.cast(self._raw[name]))
+            frame = frame.with_columns(frame[name].cast(self._raw[name]))
         return frame
 
     def _from_rows(self, rows: list[dict[str, Any]], at: list[int]) -> pl.DataFrame:
@@ -269,15 +270,15 @@ class _Plan:
 
 
 def _columns_of(topic: str) -> dict[str, Any]:
-    """The Avro types of a topic's columns; none for a topic that is not ours."""
+    """The Avro types of a topic's columns; none for a topic that is not ours.
+
+    `partition` and `offset` are the message's own, also where the record has such fields.
+    """
     if topic == EVENTS.name:
         return dict(COLUMNS)
     records = TOPICS[topic].records if topic in TOPICS else ()
-    return {
-        item["name"]: item["type"]
-        for name in records
-        for item in avro_schema(RECORDS[name])["fields"]
-    }
+    fields = [field for name in records for field in avro_schema(RECORDS[name])["fields"]]
+    return {field["name"]: field["type"] for field in fields if field["name"] not in PLACE}
 
 
 def _wanted(known: dict[str, Any], columns: set[str], topic: str) -> dict[str, Any]:

@@ -101,8 +101,6 @@ def _names(schema: Any, namespace: str = "") -> Names:
 def _resolve(schema: Any, names: Names) -> Any:
     if isinstance(schema, str):
         return names.get(schema, schema)
-    if isinstance(schema, dict) and isinstance(schema["type"], dict):
-        return _resolve(schema["type"], names)
     return schema
 
 

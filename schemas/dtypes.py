@@ -48,18 +48,18 @@ def not_null(avro: Any) -> Any:
 
 
 def readable(avro: Any) -> bool:
-    """Whether polars reads the type (it panics at maps, wider unions and nullable enums)."""
+    """Whether polars reads the type (it panics at maps, wider unions and nullable enums).
+
+    Enums are left out altogether: they would be of another type in every batch.
+    """
     if isinstance(avro, list):
-        if len(avro) != 2 or "null" not in avro:
-            return False
-        inner = not_null(avro)
-        return readable(inner) and not (isinstance(inner, dict) and inner["type"] == "enum")
+        return len(avro) == 2 and "null" in avro and readable(not_null(avro))
     if isinstance(avro, dict):
         if avro["type"] == "array":
             return readable(avro["items"])
         if avro["type"] == "record":
             return bool(avro["fields"]) and all(readable(f["type"]) for f in avro["fields"])
-        return avro["type"] in PRIMITIVES
+        return avro["type"] in PRIMITIVES and avro["type"] != "enum"
     return avro in PRIMITIVES  # no names of types defined elsewhere, no null alone
 
 

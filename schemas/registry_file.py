@@ -58,7 +58,8 @@ class FileRegistry(CheckedRegistry):
     def _fetch(self, schema_id: int) -> Schema:
         for version in self._versions():
             if version["id"] == schema_id:
-                return dict(version["schema"])
+                schema: Schema = version["schema"]
+                return schema
         raise UnknownSchema(f"no schema has the id {schema_id} in {self._path}")
 
     def _versions(self) -> list[dict[str, Any]]:

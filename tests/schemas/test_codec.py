@@ -39,6 +39,7 @@ def datum(record: Any) -> bytes:
     """What fastavro writes."""
     out = io.BytesIO()
     values = {f["name"]: getattr(record, f["name"]) for f in avro_schema(type(record))["fields"]}
+    values = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
     if isinstance(record, Custom) and record.properties is not None:
         values["properties"] = [pair.model_dump() for pair in record.properties]
     fastavro.schemaless_writer(out, parse(avro_schema(type(record))), values)

@@ -55,7 +55,6 @@ COMPATIBLE: list[tuple[Any, Any, Any]] = [
     (record(f(fixed(2))), record(f(fixed(2))), {"x": b"ab"}),
     (record(f(INNER)), record(f(INNER)), {"x": {"y": 1}}),
     (record(f({"type": "long", "logicalType": "timestamp-millis"})), record(f("long")), {"x": 1}),
-    (record(f({"type": {"type": "long"}})), record(f("long")), {"x": 1}),
     (TREE, TREE, {"x": 1, "next": {"x": 2, "next": None}}),
 ]
 

@@ -122,9 +122,10 @@ def _register_some(task: tuple[str, int]) -> list[int]:
     return [registry.register(f"s{i}", record(f"R{i}")) for i in range(start, start + 10)]
 
 
-class TestConfluent:
-    QUICK = {"max.retries": 0}
+QUICK = {"max.retries": 0}
 
+
+class TestConfluent:
     def test_each_id_is_fetched_once(self, registry_server: Any) -> None:
         registry_server.versions.append(("s", canonical(record())))
         registry = open_registry(registry_server.url)
@@ -145,12 +146,12 @@ class TestConfluent:
     ) -> None:
         registry_server.fail_with = status
         with pytest.raises(RegistryError, match=message) as refused:
-            open_registry(registry_server.url, self.QUICK).subjects()
+            open_registry(registry_server.url, QUICK).subjects()
         assert refused.value.retryable is retryable
 
     def test_an_address_where_nobody_answers_may_be_tried_again(self) -> None:
         with pytest.raises(RegistryError, match="does not answer") as refused:
-            open_registry("http://127.0.0.1:1", self.QUICK).schema(1)
+            open_registry("http://127.0.0.1:1", QUICK).schema(1)
         assert refused.value.retryable
 
     def test_wrong_options_are_named(self) -> None:
