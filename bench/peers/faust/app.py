@@ -6,6 +6,7 @@ Settings by environment: GROUP, SOURCE, OUT, KAFKA, STATE, SCHEMA.
 import io
 import json
 import os
+import sys
 
 import fastavro
 import faust
@@ -21,7 +22,7 @@ class AvroCodec(faust.Codec):
     def _loads(self, data):
         if AvroCodec.first:
             AvroCodec.first = False
-            print("FIRST", flush=True)
+            print("FIRST", file=sys.__stdout__, flush=True)  # stdout is the log by now
         event = fastavro.schemaless_reader(io.BytesIO(data[5:]), SCHEMA)
         return {name: event[name] for name in COLUMNS}
 
@@ -38,7 +39,6 @@ app = faust.App(
     datadir=os.environ["STATE"],
     web_enabled=False,
     stream_wait_empty=False,
-    worker_redirect_stdouts=False,
     producer_compression_type="lz4",
     producer_linger=0.05,
     producer_max_batch_size=1 << 19,
