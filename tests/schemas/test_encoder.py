@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from streamgauge.schemas import encoder
 from streamgauge.schemas.avro import avro_schema
 from streamgauge.schemas.codec import Codec, plain
 from streamgauge.schemas.columnar import Decoder
@@ -68,6 +69,12 @@ def test_bytes_of_any_kind_are_no_marks(registry: Registry, payloads: list[Any])
     assert Encoder(registry, "dead-letters", DeadLetter).encode(frame) == expected
 
 
+def test_rows_that_cannot_be_told_apart_are_never_sent(registry: Registry) -> None:
+    frame = pl.DataFrame({"payload": [encoder._CUT]})  # as likely as guessing 16 random bytes
+    with pytest.raises(SchemaError, match="1 rows became 2 records"):
+        Encoder(registry, "dead-letters", DeadLetter).encode(frame)
+
+
 def test_what_is_encoded_is_decoded(registry: Registry, message: Any) -> None:
     frame = pl.DataFrame(
         {"window_start": range(1000), "metrics": [["a"]] * 1000, "values": [[1.5]] * 1000}
@@ -79,7 +86,7 @@ def test_what_is_encoded_is_decoded(registry: Registry, message: Any) -> None:
 
 
 def test_columns_may_come_in_any_order_type_and_number_of_chunks(registry: Registry) -> None:
-    encoder = Encoder(registry, "metrics", MetricUpdate)
+    metrics = Encoder(registry, "metrics", MetricUpdate)
     one = pl.DataFrame({"users": [1, 2], "is_final": [True, False], "window_size": ["1m", "1h"]})
     other = one.select(
         "window_size",
@@ -89,19 +96,19 @@ def test_columns_may_come_in_any_order_type_and_number_of_chunks(registry: Regis
     )
     chunked = pl.concat([other[:1], other[1:]], rechunk=False)
     assert chunked.n_chunks() == 2
-    assert encoder.encode(chunked) == encoder.encode(one)
+    assert metrics.encode(chunked) == metrics.encode(one)
 
 
 def test_a_column_that_no_field_is_for_is_refused(registry: Registry) -> None:
-    encoder = Encoder(registry, "metrics", MetricUpdate)
+    metrics = Encoder(registry, "metrics", MetricUpdate)
     with pytest.raises(SchemaError, match="no field for the columns user"):
-        encoder.encode(pl.DataFrame({"user": [1]}))
+        metrics.encode(pl.DataFrame({"user": [1]}))
 
 
 def test_a_value_that_does_not_fit_is_refused(registry: Registry) -> None:
-    encoder = Encoder(registry, "metrics", MetricUpdate)
+    metrics = Encoder(registry, "metrics", MetricUpdate)
     with pytest.raises(pl.exceptions.InvalidOperationError):
-        encoder.encode(pl.DataFrame({"users": ["many"]}))
+        metrics.encode(pl.DataFrame({"users": ["many"]}))
 
 
 def test_events_are_not_encoded_by_frame(registry: Registry) -> None:
