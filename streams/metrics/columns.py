@@ -55,8 +55,9 @@ def needed(fields: Iterable[str]) -> frozenset[str]:
     )
 
 
-def with_derived(frame: pl.DataFrame, fields: Iterable[str]) -> pl.DataFrame:
-    return frame.with_columns(**{field: _DERIVED[field] for field in fields if field in _DERIVED})
+def derived(fields: Iterable[str]) -> list[pl.Expr]:
+    """Those of the fields that are computed, by their names."""
+    return [_DERIVED[field].alias(field) for field in fields if field in _DERIVED]
 
 
 def mask(selection: Selection) -> pl.Expr:
@@ -67,25 +68,13 @@ def mask(selection: Selection) -> pl.Expr:
     return functools.reduce(operator.and_, terms, pl.lit(True)).fill_null(False)
 
 
-def observed(column: pl.Series, kind: Kind | None) -> tuple[Array, Array]:
-    """Which of these values are observations, and those as numbers (not yet scaled)."""
-    column = column.cast(pl.Float64 if kind == "float" else pl.Int64)
-    seen = column.is_not_null().to_numpy()
-    values = column.drop_nulls().to_numpy()
+def observed(field: str, kind: Kind) -> tuple[pl.Expr, pl.Expr]:
+    """Which values of a field are observations, and the values as numbers (not yet scaled)."""
+    value = pl.col(field).cast(pl.Float64 if kind == "float" else pl.Int64)
     limit = MAX_OBSERVATION / (SCALE if kind == "float" else 1)
-    fits = (values >= -limit) & (values <= limit)
-    if not fits.all():
-        seen = seen.copy()
-        seen[np.flatnonzero(seen)[~fits]] = False
-        values = values[fits]
-    return seen, values
+    return value.is_between(-limit, limit).fill_null(False), value.fill_null(0)
 
 
 def scaled(values: Array) -> Array:
     """Numbers as integers: real ones by the scale, rounded half to even."""
     return np.rint(values * float(SCALE)).astype(np.int64) if values.dtype.kind == "f" else values
-
-
-def text(column: pl.Series) -> pl.Series:
-    """A dimension's values."""
-    return column if column.dtype == pl.String else column.cast(pl.String)

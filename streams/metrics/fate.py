@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from streamgauge.streams.metrics.keys import combine, of_strings
+from streamgauge.streams.metrics.keys import combine
 from streamgauge.streams.metrics.runs import Runs
 
 Array = np.ndarray
@@ -76,7 +76,7 @@ def with_originals(ids: Runs, originals: list[Original]) -> Runs:
     """With the ids of events that are not read again."""
     names = pl.Series([original.event_id for original in originals], dtype=pl.String)
     partition = np.array([original.partition for original in originals], np.int32)
-    key, check = _hashes(names, partition)
+    key, check = _key(names.hash(0), partition), _check(names.hash(1))
     timestamp = np.array([original.timestamp for original in originals], np.int64)
     offset = np.array([original.offset for original in originals], np.int64)
     return ids.add(key, timestamp, check, offset, partition)
@@ -133,8 +133,12 @@ class _Log:
     def of(frame: pl.DataFrame) -> _Log:
         partition = frame["partition"].to_numpy()
         timestamp = frame["timestamp"].to_numpy()
-        is_tick = frame["event_type"].eq(TICK).to_numpy()
-        key, check = _hashes(frame["event_id"], partition)
+        read = frame.select(
+            is_tick=pl.col("event_type") == TICK,
+            first=pl.col("event_id").hash(0),
+            second=pl.col("event_id").hash(1),
+        )
+        is_tick = read["is_tick"].to_numpy()
         return _Log(
             partition=partition,
             offset=frame["offset"].to_numpy(),
@@ -142,14 +146,19 @@ class _Log:
             is_tick=is_tick,
             future=(timestamp > frame["append_time"].to_numpy() + FUTURE_MS) & ~is_tick,
             event_id=frame["event_id"],
-            key=key,
-            check=check,
+            key=_key(read["first"], partition),
+            check=_check(read["second"]),
         )
 
 
-def _hashes(event_id: pl.Series, partition: Array) -> tuple[Array, Array]:
-    """The key in the runs, and what must be equal as well."""
-    return combine(of_strings(event_id), partition), of_strings(event_id, 1).astype(np.uint32)
+def _key(hashes: pl.Series, partition: Array) -> Array:
+    """An id's place in the runs."""
+    return combine(hashes.to_numpy(), partition)
+
+
+def _check(hashes: pl.Series) -> Array:
+    """What must be equal as well."""
+    return hashes.to_numpy().astype(np.uint32)
 
 
 def _running_maximum(log: _Log, before: Mapping[int, int]) -> tuple[Array, dict[int, int]]:
@@ -183,7 +192,10 @@ def _repeats(key: Array, check: Array, timestamp: Array) -> tuple[Array, Array]:
     """
     same = key[1:] == key[:-1]
     unequal = (timestamp[1:] != timestamp[:-1]) | (check[1:] != check[:-1])
-    return np.r_[False, same][: len(key)], np.r_[False, same & unequal][: len(key)]
+    repeated = np.zeros(len(key), bool)
+    odd = np.zeros(len(key), bool)
+    repeated[1:], odd[1:] = same, same & unequal
+    return repeated, odd
 
 
 def _one_by_one(

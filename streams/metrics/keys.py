@@ -38,3 +38,10 @@ def combine(first: Array, second: Array) -> Array:
 def of_strings(strings: pl.Series, seed: int = 0) -> Array:
     """A hash of each string; null has one of its own."""
     return strings.hash(seed).to_numpy()
+
+
+def firsts(key: Array) -> Array:
+    """Of sorted keys: True where a key differs from the one before it."""
+    first = np.ones(len(key), bool)
+    np.not_equal(key[1:], key[:-1], out=first[1:])
+    return first

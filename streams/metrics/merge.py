@@ -58,7 +58,8 @@ def newest(run: Run) -> Run:
     """The last row of each key and source; sorted by key."""
     order = np.lexsort((run.columns[OFFSET], run.columns[SOURCE], run.key))
     key, source = run.key[order], run.columns[SOURCE][order]
-    last = np.r_[(key[1:] != key[:-1]) | (source[1:] != source[:-1]), True][: len(key)]
+    last = np.ones(len(key), bool)
+    last[:-1] = (key[1:] != key[:-1]) | (source[1:] != source[:-1])
     return run.take(order[last])
 
 
@@ -161,7 +162,7 @@ def step(state: MergeState, frame: pl.DataFrame, plan: Plan, *, replay: bool = F
     columns, minute = tuple(column[wanted] for column in columns), minute[wanted]
 
     keys = row_keys(columns[HASH], columns[GRAIN], columns[SIZE], columns[START])
-    minutes = Run(key=keys, columns=columns).take(np.flatnonzero(minute))
+    minutes = Run(key=keys, columns=columns).take(minute.nonzero()[0])
     longer = [np.unique(lengthened(with_window(minutes, size, plan), size).key) for size in (1, 2)]
     changed = np.concatenate([keys[~minute], *longer])
     return replace(

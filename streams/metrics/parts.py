@@ -27,6 +27,7 @@ from streamgauge.schemas.metrics import (
     Metric,
     Selection,
 )
+from streamgauge.streams.metrics.keys import firsts
 
 Array = np.ndarray
 
@@ -125,7 +126,7 @@ def combined(entries: Entries) -> Entries:
     code |= entries.slot.astype(np.int64)
     order = np.argsort(code, kind="stable")
     code, value = code[order], entries.value[order]
-    first = np.flatnonzero(np.r_[True, code[1:] != code[:-1]] if len(code) else np.zeros(0, bool))
+    first = firsts(code).nonzero()[0]
     if len(first) < len(code):
         slots = entries.slot[order][first]
         total = np.add.reduceat(value, first)

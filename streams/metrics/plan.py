@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from json.encoder import encode_basestring
 
 import numpy as np
 import polars as pl
 
 from streamgauge.schemas.metrics import WINDOW_MS, Definitions, Grain, Selection
 from streamgauge.streams.metrics import columns
-from streamgauge.streams.metrics.keys import combine, mix, of_strings
+from streamgauge.streams.metrics.keys import combine, firsts, mix
 from streamgauge.streams.metrics.parts import (
     MIN,
     SUM,
@@ -38,15 +39,22 @@ ALWAYS = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Observations:
-    """What one selection takes from a batch."""
+class Events:
+    """What definitions read of the accepted events of a frame; rows are places in the frame."""
 
-    taken: Array
-    """Rows of events that match."""
-    seen: Array
-    """Rows among them with an observation of the field."""
-    values: Array
-    """Those observations."""
+    frame: pl.DataFrame
+    partition: Array
+    minute: Array
+    """Minutes since the epoch."""
+    has_user: Array
+    user: Array
+    """A hash of who it was."""
+    hashes: Mapping[str, Array]
+    """Of each dimension's values."""
+    taken: Mapping[Selection, Array]
+    """Rows that a selection takes."""
+    seen: Mapping[Selection, tuple[Array, Array]]
+    """Rows among them with an observation of the selection's field, and the observations."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,112 +83,129 @@ class Plan:
         self.parts: list[tuple[Part, ...]] = [grain_parts(grain) for grain in self.grains]
         self.dimensions = sorted({d for grain in self.grains for d in grain.dimensions})
         self._selections = list(dict.fromkeys(p.selection for ps in self.parts for p in ps))
-        self._fields = sorted(
-            {field for s in self._selections for field, _ in s.kinds}.union(self.dimensions)
-        )
-        places = dict.fromkeys((s.events, s.where) for s in self._selections)
-        self._places = {place: str(number) for number, place in enumerate(places)}
-        self._masks = [
-            columns.mask(next(s for s in self._selections if (s.events, s.where) == place)).alias(n)
-            for place, n in self._places.items()
-        ]
-        self.columns: frozenset[str] = columns.needed(self._fields)
+        fields = sorted({f for s in self._selections for f, _ in s.kinds}.union(self.dimensions))
+        self.columns: frozenset[str] = columns.needed(fields)
         """What has to be decoded, beside what always is."""
+        self._derived = columns.derived(fields)
+        self._reads = self._expressions()
 
-    def prepared(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """With the derived fields, and the dimensions as text."""
-        frame = columns.with_derived(frame, self._fields)
-        return frame.with_columns(
-            columns.text(frame[dimension]).alias(_text(dimension)) for dimension in self.dimensions
+    def _expressions(self) -> list[pl.Expr]:
+        """All that is read of a frame, under names that cannot be those of its columns."""
+        reads = [
+            pl.col("user_key").hash(0).alias("user hash"),
+            pl.col("user_key").is_not_null().alias("has user"),
+        ]
+        reads += [pl.col(d).cast(pl.String).hash(0).alias(f"{d} hash") for d in self.dimensions]
+        for selection in self._selections:
+            reads.append(columns.mask(selection).alias(_taken(selection)))
+            if selection.field is not None and selection.kind is not None:
+                seen, value = columns.observed(selection.field, selection.kind)
+                reads += [
+                    seen.alias(f"{selection.field} seen"),
+                    value.alias(f"{selection.field} value"),
+                ]
+        return list({read.meta.output_name(): read for read in reads}.values())
+
+    def events(self, frame: pl.DataFrame, accepted: Array, identifiable: pl.Expr) -> Events:
+        """Reads a frame; `accepted` is a mask of its rows."""
+        frame = frame.with_columns(self._derived)
+        read = frame.select(*self._reads, identifiable.alias("identifiable"))
+        seen_fields = {
+            name: read[name].to_numpy()
+            for name in read.columns
+            if name.endswith((" seen", " value"))
+        }
+        rows = {
+            name: (read[name].to_numpy() & accepted).nonzero()[0]
+            for name in {_taken(selection) for selection in self._selections}
+        }
+        taken = {selection: rows[_taken(selection)] for selection in self._selections}
+        seen = {}
+        for selection, of_selection in taken.items():
+            if selection.field is not None:
+                mask = seen_fields[f"{selection.field} seen"][of_selection]
+                of_selection = of_selection if mask.all() else of_selection[mask]
+                seen[selection] = (
+                    of_selection,
+                    seen_fields[f"{selection.field} value"][of_selection],
+                )
+        return Events(
+            frame=frame,
+            partition=frame["partition"].to_numpy(),
+            minute=frame["timestamp"].to_numpy() // MINUTE_MS,
+            has_user=(read["has user"] & read["identifiable"]).to_numpy(),
+            user=read["user hash"].to_numpy(),
+            hashes={
+                dimension: read[f"{dimension} hash"].to_numpy() for dimension in self.dimensions
+            },
+            taken=taken,
+            seen=seen,
         )
 
-    def addition(
-        self, frame: pl.DataFrame, since: Mapping[str, Mapping[int, int]], identifiable: pl.Expr
-    ) -> Addition:
-        """What these accepted events add; the frame is a prepared one.
+    def addition(self, events: Events, since: Mapping[str, Mapping[int, int]]) -> Addition:
+        """What events add.
 
         `since` says from when on a version counts, by partition, where not from the beginning.
         """
-        observed = self._observe(frame)
-        partition = frame["partition"].to_numpy()
-        minute = frame["timestamp"].to_numpy() // MINUTE_MS
-        base = combine(partition, minute)
-        hashes = {d: of_strings(frame[_text(d)]) for d in self.dimensions}
-        has_user = frame.select(identifiable & pl.col("user_key").is_not_null()).to_series()
-        users = has_user.to_numpy()
-        groups = _Groups(len(frame))
+        base = combine(events.partition, events.minute)
+        groups = _Groups(events)
         for number, grain in enumerate(self.grains):
             key = mix(base ^ np.uint64(int(grain.version, 16)))
             for dimension in grain.dimensions:
-                key = combine(hashes[dimension], key)
+                key = combine(events.hashes[dimension], key)
             wanted = None
             if begins := since.get(grain.version):
-                first = np.array([begins.get(p, -1) for p in partition.tolist()])
-                wanted = minute * MINUTE_MS >= first
-            groups.add(number, key, self.parts[number], observed, users, wanted)
+                first = np.array([begins.get(p, -1) for p in events.partition.tolist()])
+                wanted = events.minute * MINUTE_MS >= first
+            groups.add(number, key, self.parts[number], wanted)
         return groups.addition()
 
-    def dimension_texts(self, frame: pl.DataFrame, grain: int, rows: Array) -> list[str]:
-        """The `dimensions` of these rows of a prepared frame."""
-        names = self.grains[grain].dimensions
-        if not names:
-            return ["{}"] * len(rows)
-        texts = frame.select(pl.col(_text(name)).alias(name) for name in names)[rows]
-        return texts.select(pl.struct(names).struct.json_encode()).to_series().to_list()
-
-    def _observe(self, frame: pl.DataFrame) -> dict[Selection, Observations]:
-        masks = frame.select(self._masks)
-        taken = {
-            place: masks[name].arg_true().to_numpy().astype(np.int64)
-            for place, name in self._places.items()
-        }
-        found = {}
-        for selection in self._selections:
-            rows = taken[selection.events, selection.where]
-            seen, values = rows, rows
-            if selection.field is not None and len(rows):
-                column = frame[selection.field].gather(rows)
-                mask, values = columns.observed(column, selection.kind)
-                seen = rows[mask]
-            found[selection] = Observations(taken=rows, seen=seen, values=values)
-        return found
+    def dimension_texts(self, events: Events, grain: Array, rows: Array) -> Array:
+        """The `dimensions` of rows, each of the grain beside it."""
+        texts = np.full(len(rows), "{}", object)
+        if not self.dimensions:
+            return texts
+        values = events.frame.select(
+            pl.col(name).gather(rows).cast(pl.String) for name in self.dimensions
+        )
+        columns_of = {name: values[name].to_list() for name in self.dimensions}
+        for number in np.unique(grain).tolist():
+            names = self.grains[number].dimensions
+            for place in (grain == number).nonzero()[0].tolist() if names else ():
+                pairs = ((name, columns_of[name][place]) for name in names)
+                texts[place] = "{" + ",".join(f"{_json(n)}:{_json(v)}" for n, v in pairs) + "}"
+        return texts
 
 
 class _Groups:
     """Collects the additions of one grain after the other."""
 
-    def __init__(self, size: int) -> None:
-        self._code = np.empty(size, np.int64)
+    def __init__(self, events: Events) -> None:
+        self._events = events
+        self._code = np.empty(len(events.partition), np.int64)
         self._keys: list[tuple[Array, ...]] = []
         self._entries: list[tuple[Array, ...]] = []
         self._users: list[tuple[Array, ...]] = []
 
-    def add(
-        self,
-        grain: int,
-        key: Array,
-        parts: Sequence[Part],
-        observed: Mapping[Selection, Observations],
-        users: Array,
-        wanted: Array | None,
-    ) -> None:
+    def add(self, grain: int, key: Array, parts: Sequence[Part], wanted: Array | None) -> None:
         reads = []
         takes_part = np.zeros(len(key), bool)
         for part in parts:
-            rows, values = _rows(part, observed[part.selection], users)
+            rows, values = self._rows(part)
             if wanted is not None and len(rows):
                 keep = wanted[rows]
                 rows, values = rows[keep], values[keep]
             takes_part[rows] = True
             reads.append((rows, values))
-        members = np.flatnonzero(takes_part)
+        members = takes_part.nonzero()[0]
         if not len(members):
             return
-        order = members[np.argsort(key[members])]
+        order = members[key[members].argsort()]
         ordered = key[order]
-        first = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+        is_first = firsts(ordered)
+        first = is_first.nonzero()[0]
         code = self._code
-        code[order] = np.repeat(np.arange(len(first)), np.diff(np.r_[first, len(order)]))
+        code[order] = is_first.cumsum() - 1
         keys = ordered[first]
         self._keys.append((keys, np.full(len(keys), grain), order[first]))
         for number, (part, (rows, values)) in enumerate(zip(parts, reads, strict=True)):
@@ -193,15 +218,26 @@ class _Groups:
             else:
                 self._add_sums(keys, number, part, code[rows], values)
 
+    def _rows(self, part: Part) -> tuple[Array, Array]:
+        """The events that a part reads, and what it reads of each."""
+        if part.reads == "one":
+            rows = self._events.taken[part.selection]
+            return rows, rows
+        if part.reads == "user":
+            rows = self._events.taken[part.selection]
+            rows = rows[self._events.has_user[rows]]
+            return rows, rows
+        return self._events.seen[part.selection]
+
     def _add_sums(self, keys: Array, number: int, part: Part, code: Array, values: Array) -> None:
         count = np.bincount(code, minlength=len(keys))
-        present = np.flatnonzero(count)
+        present = count.nonzero()[0]
         if part.reads in ("one", "seen"):
             total = count
         elif part.op == SUM:
             total = np.zeros(len(keys), np.int64)
             np.add.at(total, code, columns.scaled(values))
-            present = np.flatnonzero(total)
+            present = total.nonzero()[0]
         else:
             worst = np.iinfo(np.int64).max if part.op == MIN else np.iinfo(np.int64).min
             total = np.full(len(keys), worst)
@@ -216,7 +252,7 @@ class _Groups:
         self._add_entries(keys[cells // span], slots, counts)
 
     def _add_entries(self, keys: Array, slots: Array | int, values: Array) -> None:
-        self._entries.append((keys, np.broadcast_to(slots, keys.shape), values))
+        self._entries.append((keys, np.full(len(keys), slots), values))
 
     def addition(self) -> Addition:
         key, grain, row = _stacked(self._keys, np.uint64, np.int64, np.int64)
@@ -235,16 +271,6 @@ class _Groups:
         )
 
 
-def _rows(part: Part, observations: Observations, users: Array) -> tuple[Array, Array]:
-    """The events that a part reads, and what it reads of each."""
-    if part.reads == "one":
-        return observations.taken, observations.taken
-    if part.reads == "user":
-        rows = observations.taken[users[observations.taken]]
-        return rows, rows
-    return observations.seen, observations.values
-
-
 def _stacked(columns: list[tuple[Array, ...]], *dtypes: type) -> tuple[Array, ...]:
     if not columns:
         return tuple(np.zeros(0, dtype) for dtype in dtypes)
@@ -254,6 +280,10 @@ def _stacked(columns: list[tuple[Array, ...]], *dtypes: type) -> tuple[Array, ..
     )
 
 
-def _text(dimension: str) -> str:
-    """The column with a dimension's values as text."""
-    return f"{dimension} as text"
+def _taken(selection: Selection) -> str:
+    """The column with a selection's mask; one for all that take the same events."""
+    return f"{selection.events} {selection.where}"
+
+
+def _json(text: str | None) -> str:
+    return "null" if text is None else encode_basestring(text)

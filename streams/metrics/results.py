@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamgauge.schemas.metrics import Grain, Metric
+from streamgauge.streams.metrics.keys import firsts
 from streamgauge.streams.metrics.parts import (
     SUM,
     Entries,
@@ -26,104 +27,97 @@ Array = np.ndarray
 
 
 class Values(NamedTuple):
-    """Values of many rows, sorted by row and then by the grain's order of metrics."""
+    """Values of many rows, sorted by row."""
 
     row: Array
     name: Array
     """Names of series, as objects."""
     numerator: Array
     denominator: Array
+    users: Array
+    """Distinct users of each row, -1 where the grain does not count them."""
 
 
 class Results:
-    """Evaluates the rows of one grain."""
+    """Evaluates the rows of one grain: a line of a table for each series, a column for each row."""
 
     def __init__(self, grain: Grain) -> None:
-        self._parts = grain_parts(grain)
-        self._metrics = grain.metrics
-        self._numbers = {part: number for number, part in enumerate(self._parts)}
-        self._user_part = next(
-            (number for number, part in enumerate(self._parts) if part.reads == "user"), None
-        )
-        self.names = np.array([name for m in grain.metrics for name in m.series], object)
+        parts = grain_parts(grain)
+        number = {part: number for number, part in enumerate(parts)}
+        self._parts = len(parts)
+        self._extremes = [part.op != SUM for part in parts]
+        self._is_bucket = np.array([part.reads == "bucket" for part in parts])
+        self._users = next((n for n, part in enumerate(parts) if part.reads == "user"), None)
+        series = [
+            (metric, metric_parts(metric), name)
+            for metric in grain.metrics
+            if metric.aggregate != "quantiles"
+            for name in metric.series
+        ]
+        self._quantiles = [
+            (metric, number[metric_parts(metric)[0]])
+            for metric in grain.metrics
+            if metric.aggregate == "quantiles"
+        ]
+        self._first = [number[of[0]] for _, of, _ in series]
+        self._second = [number[of[-1]] for _, of, _ in series]
+        """What says whether there was an observation: the number of them, or the denominator."""
+        self._scales = np.array([[_scale(of[0])] for _, of, _ in series]).reshape(-1, 1)
+        self._divides = [metric.aggregate in ("mean", "ratio") for metric, _, _ in series]
+        self._divisors = np.array([[_scale(of[-1])] for _, of, _ in series]).reshape(-1, 1)
+        self._nothing = np.where([[self._extremes[n]] for n in self._second], _NOTHING, 0)
+        names = [name for *_, name in series]
+        names += [name for metric, _ in self._quantiles for name in metric.series]
+        self._names = np.array(names, object)
 
     def values(self, entries: Entries, rows: int, users: Array) -> Values:
         """The metrics of rows 0..rows-1; `users` are the distinct ones, -1 where not known.
 
         Distinct users come as a part in minutes, and from `users` in hours and days.
         """
-        table, of_buckets = self._table(entries, rows)
-        found: list[tuple[Array, Array, Array]] = []  # rows, numerators, denominators
-        for metric in self._metrics:
-            found += self._of_metric(metric, table, of_buckets, users)
-        sizes = [len(row) for row, _, _ in found]
-        row = np.concatenate([row for row, _, _ in found])
-        order = np.argsort(row, kind="stable")
+        table = np.zeros((self._parts, rows), np.int64)
+        table[self._extremes] = _NOTHING
+        number = part_of(entries.slot)
+        bucket = self._is_bucket[number]
+        wide = ~bucket
+        table[number[wide], entries.row[wide]] = entries.value[wide]
+        if self._users is not None:
+            table[self._users] = np.where(users < 0, table[self._users], users)
+        numerators, second = table[self._first] / self._scales, table[self._second]
+        denominators = np.ones(numerators.shape)
+        denominators[self._divides] = (second / self._divisors)[self._divides]
+        valid = second != self._nothing
+        for metric, part in self._quantiles:
+            mine = bucket & (number == part)
+            found = _quantiles(metric, Entries(*(column[mine] for column in entries)), rows)
+            numerators = np.vstack([numerators, found])
+            denominators = np.vstack([denominators, np.ones(found.shape)])
+            valid = np.vstack([valid, ~np.isnan(found)])
+        row, series = valid.T.nonzero()
         return Values(
-            row=row[order],
-            name=np.repeat(self.names, sizes)[order],
-            numerator=np.concatenate([n for _, n, _ in found])[order],
-            denominator=np.concatenate([d for _, _, d in found])[order],
+            row=row,
+            name=self._names[series],
+            numerator=numerators[series, row],
+            denominator=denominators[series, row],
+            users=np.full(rows, -1) if self._users is None else table[self._users],
         )
 
-    def users(self, entries: Entries, users: Array) -> Array:
-        """The rows' distinct users; -1 where the grain does not count them."""
-        if self._user_part is None:
-            return np.full(len(users), -1)
-        found = np.maximum(users, 0)
-        mine = part_of(entries.slot) == self._user_part
-        row = entries.row[mine]
-        found[row] = np.where(users[row] < 0, entries.value[mine], found[row])
+
+def _quantiles(metric: Metric, buckets: Entries, rows: int) -> Array:
+    """A line for each quantile; NaN where a row has no observations."""
+    found = np.full((len(metric.quantiles), rows), np.nan)
+    if not len(buckets.row):
         return found
-
-    def _table(self, entries: Entries, rows: int) -> tuple[Array, Entries]:
-        """The parts as a table, one line for each part, and the quantiles' entries."""
-        table = np.zeros((len(self._parts), rows), np.int64)
-        table[[part.op != SUM for part in self._parts]] = _NOTHING
-        number = part_of(entries.slot)
-        wide = np.array([part.reads != "bucket" for part in self._parts])[number]
-        table[number[wide], entries.row[wide]] = entries.value[wide]
-        return table, Entries(*(column[~wide] for column in entries))
-
-    def _of_metric(
-        self, metric: Metric, table: Array, entries: Entries, users: Array
-    ) -> list[tuple[Array, Array, Array]]:
-        parts = metric_parts(metric)
-        first = table[self._numbers[parts[0]]]
-        if metric.aggregate == "quantiles":
-            return self._quantiles(metric, parts[0], entries)
-        if metric.aggregate == "distinct_users":
-            first = np.where(users >= 0, users, first)
-        if metric.aggregate in ("min", "max"):
-            row = np.flatnonzero(first != _NOTHING)
-        else:
-            row = np.flatnonzero(table[self._numbers[parts[1]]] if len(parts) > 1 else first)
-        numerator = first[row] / _scale(parts[0])
-        denominator = np.ones(len(row))
-        if metric.aggregate in ("mean", "ratio"):
-            denominator = table[self._numbers[parts[1]]][row] / _scale(parts[1])
-        return [(row, numerator, denominator)]
-
-    def _quantiles(
-        self, metric: Metric, part: Part, entries: Entries
-    ) -> list[tuple[Array, Array, Array]]:
-        mine = part_of(entries.slot) == self._numbers[part]
-        row, slot, count = (column[mine] for column in entries)
-        if not len(row):
-            return [(row, np.zeros(0), np.zeros(0))] * len(metric.quantiles)
-        first = np.flatnonzero(np.r_[True, row[1:] != row[:-1]])
-        rows, upto = row[first], np.cumsum(count)
-        before = upto[first] - count[first]
-        total = np.add.reduceat(count, first)
-        value = bucket_values(bucket_of(slot))
-        one = np.ones(len(rows))
-        found = []
-        for q in metric.quantiles:
-            rank = np.floor(q * (total - 1)).astype(np.int64)
-            # The bucket of a rank is the first one whose running count is above it.
-            at = np.searchsorted(upto, before + rank, side="right")
-            found.append((rows, value[at], one))
-        return found
+    first = firsts(buckets.row).nonzero()[0]
+    upto = np.cumsum(buckets.value)
+    before = upto[first] - buckets.value[first]
+    total = np.add.reduceat(buckets.value, first)
+    values = bucket_values(bucket_of(buckets.slot))
+    for line, q in enumerate(metric.quantiles):
+        rank = np.floor(q * (total - 1)).astype(np.int64)
+        # The bucket of a rank is the first one whose running count is above it.
+        found[line, buckets.row[first]] = values[np.searchsorted(upto, before + rank, side="right")]
+    return found
 
 
 _NOTHING = np.iinfo(np.int64).min

@@ -30,9 +30,9 @@ import polars as pl
 from streamgauge.streams.metrics import fate
 from streamgauge.streams.metrics.clock import MINUTE_MS, Clock
 from streamgauge.streams.metrics.fate import NONE, Fates, Original
-from streamgauge.streams.metrics.keys import combine, of_strings
+from streamgauge.streams.metrics.keys import combine, firsts
 from streamgauge.streams.metrics.parts import Entries, combined
-from streamgauge.streams.metrics.plan import Plan
+from streamgauge.streams.metrics.plan import Events, Plan
 from streamgauge.streams.metrics.runs import Run, Runs
 from streamgauge.streams.metrics.sketches import Place, Sketch, Sketches
 
@@ -42,7 +42,7 @@ Array = np.ndarray
 def _summed(run: Run) -> Run:
     """One entry for each key and slot."""
     slot, value = run.columns
-    row = np.cumsum(np.r_[False, run.key[1:] != run.key[:-1]])
+    row = firsts(run.key).cumsum() - 1
     entries = combined(Entries(row, slot, value))
     first = np.searchsorted(row, entries.row)
     return Run(key=run.key[first], columns=(entries.slot, entries.value))
@@ -111,9 +111,10 @@ def step(
         originals={**state.originals, **originals} if new else state.originals,
         unsaved=state.unsaved + new,
     )
-    accepted = np.flatnonzero(fates.verdict == fate.ACCEPTED)
-    if len(accepted):
-        state = _added(state, frame[accepted], settings, replay)
+    accepted = fates.verdict == fate.ACCEPTED
+    if accepted.any():
+        events = settings.plan.events(frame, accepted, settings.identifiable)
+        state = _added(state, events, settings.plan, replay)
     return state, fates
 
 
@@ -133,51 +134,41 @@ def _firsts(frame: pl.DataFrame) -> list[tuple[int, int, int]]:
     )
 
 
-def _added(
-    state: SourceState, events: pl.DataFrame, settings: Settings, replay: bool
-) -> SourceState:
+def _added(state: SourceState, events: Events, plan: Plan, replay: bool) -> SourceState:
     """With accepted events."""
-    plan = settings.plan
-    events = plan.prepared(events)
     since: dict[str, dict[int, int]] = {}
     for number, clock in state.clocks.items():
         for version, begun in clock.since.items():
             since.setdefault(version, {})[number] = begun
-    addition = plan.addition(events, since, settings.identifiable)
-    partition = events["partition"].to_numpy()
-    minute = events["timestamp"].to_numpy() // MINUTE_MS * MINUTE_MS
+    addition = plan.addition(events, since)
+    partition, start = events.partition, events.minute * MINUTE_MS
 
-    new = np.flatnonzero(~state.rows.has(addition.key))
+    new = (~state.rows.has(addition.key)).nonzero()[0]
     grain, row = addition.grain[new], addition.row[new]
-    dimensions = np.empty(len(new), object)
-    for number in np.unique(grain).tolist():
-        of_grain = np.flatnonzero(grain == number)
-        dimensions[of_grain] = plan.dimension_texts(events, number, row[of_grain])
+    dimensions = plan.dimension_texts(events, grain, row)
     rows = state.rows.add(
-        addition.key[new], partition[row], grain.astype(np.int32), minute[row], dimensions
+        addition.key[new], partition[row], grain.astype(np.int32), start[row], dimensions
     )
 
-    keys, slots, values = [addition.entry_key], [addition.entry_slot], [addition.entry_value]
+    entries = [(addition.entry_key, addition.entry_slot, addition.entry_value)]
     seen, overlay = state.seen, state.overlay
     if len(addition.user_key):
-        names = events["user_key"]
-        pair = combine(addition.user_key, of_strings(names)[addition.user_row])
+        pair = combine(addition.user_key, events.user[addition.user_row])
         pair, first = np.unique(pair, return_index=True)
         fresh = ~seen.has(pair)
         pair, first = pair[fresh], first[fresh]
-        at = addition.user_row[first]
-        seen = seen.add(pair, partition[at], minute[at])
-        keys.append(addition.user_key[first])
-        slots.append(addition.user_slot[first])
-        values.append(np.ones(len(first), np.int64))
         if len(first):
-            users = names.gather(at)
-            overlay = (*overlay, pl.DataFrame({"key": keys[-1], "user": users}))
-    entries = state.entries.add(*map(np.concatenate, (keys, slots, values)))
+            at = addition.user_row[first]
+            key, slot = addition.user_key[first], addition.user_slot[first]
+            seen = seen.add(pair, partition[at], start[at])
+            entries.append((key, slot, np.ones(len(first), np.int64)))
+            users = events.frame.select(pl.Series("key", key), user=pl.col("user_key").gather(at))
+            overlay = (*overlay, users)
+    added = state.entries.add(*map(np.concatenate, zip(*entries, strict=True)))
     return replace(
         state,
         rows=rows,
-        entries=entries,
+        entries=added,
         seen=seen,
         dirty=state.dirty if replay else (*state.dirty, addition.key),
         overlay=overlay,

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from streamgauge.streams.metrics.fate import NONE
+from streamgauge.streams.metrics.keys import firsts
 from streamgauge.streams.metrics.merge import (
     DIMENSIONS,
     FOLDED,
@@ -203,7 +204,7 @@ def _longer(state: MergeState, keys: Array, plan: Plan) -> Run:
     for size in (1, 2):
         of_size = with_window(minutes, size, plan)
         wanted = np.isin(lengthened(of_size, size).key, keys)
-        found.append(lengthened(newest(of_size.take(np.flatnonzero(wanted))), size))
+        found.append(lengthened(newest(of_size.take(wanted.nonzero()[0])), size))
     return _stacked(*found)
 
 
@@ -218,8 +219,8 @@ def _stacked(*runs: Run) -> Run:
 
 def _grouped(run: Run) -> tuple[Run, Array]:
     """One row of each key, and which of them each row belongs to; sorted by key."""
-    is_first = np.r_[True, run.key[1:] != run.key[:-1]][: len(run.key)]
-    return run.take(np.flatnonzero(is_first)), np.cumsum(is_first) - 1
+    is_first = firsts(run.key)
+    return run.take(is_first.nonzero()[0]), np.cumsum(is_first) - 1
 
 
 def _summed(run: Run) -> tuple[Run, Entries]:
@@ -274,9 +275,8 @@ def _updates(run: Run, least: Array, state: MergeState, settings: Settings) -> p
         place[mine] = np.arange(len(mine))
         row = place[entries.row]
         of_grain = Entries(*(column[row >= 0] for column in (row, entries.slot, entries.value)))
-        results = settings.results[number]
-        values = results.values(of_grain, len(mine), users[mine])
-        users[mine] = results.users(of_grain, users[mine])
+        values = settings.results[number].values(of_grain, len(mine), users[mine])
+        users[mine] = values.users
         rows.append(mine[values.row])
         names.append(values.name)
         numerators.append(values.numerator)
