@@ -105,6 +105,7 @@ def consumer_conf(config: SinkConfig) -> dict[str, Any]:
         "session.timeout.ms": 10_000,  # partitions of a killed sink move this soon
         "topic.metadata.refresh.interval.ms": 10_000,  # topics may be made after the sink starts
         "client.id": config.instance,
+        "logger": log,
         **config.kafka,
         "group.id": group(config),
         "isolation.level": "read_committed",

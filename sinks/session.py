@@ -26,7 +26,7 @@ from streamgauge.schemas.errors import StreamgaugeError
 from streamgauge.schemas.topics import qualified
 from streamgauge.sinks.batches import Batches
 from streamgauge.sinks.buffer import Buffer
-from streamgauge.sinks.errors import Fatal, Fenced, Retryable, Rewound
+from streamgauge.sinks.errors import Fatal, Retryable, Rewound
 from streamgauge.sinks.health import Progress
 from streamgauge.sinks.logs import Logs
 from streamgauge.sinks.outage import Outage
@@ -38,7 +38,8 @@ log = logging.getLogger(__name__)
 PROVE_EVERY = 2.0
 """Seconds without a write after which an empty one proves that fence and target still stand."""
 
-_CHUNK = 5000
+_LOAD = 5000
+"""Messages taken at once."""
 
 Step = Callable[[], None]
 
@@ -68,6 +69,7 @@ class Session:
         self._interval = interval
         self._rows = rows
         self._bytes = bytes
+        self._load = min(rows, _LOAD)
         self._progress = progress
         self._outage = outage
         self._names = {qualified(namespace, topic): topic for topic in sink.topics}
@@ -95,7 +97,7 @@ class Session:
                 self._progress.ready = (
                     self._assigned is not None and not self._to_open and not self._outage.down
                 )
-                self._take(self._consumer.consume(_CHUNK, self._patience(now)))
+                self._take(self._consumer.consume(self._load, self._patience(now)))
                 now = time.monotonic()
                 if self._to_open:
                     self._attempt(self._open, now)
@@ -152,11 +154,9 @@ class Session:
             self._drop()
             self._to_open = True
             self._consumer.assign([])
-        except Fenced:
-            self._drop()
-            raise
-        except StreamgaugeError as error:
-            if not error.retryable:
+        except Exception as error:
+            if not (isinstance(error, StreamgaugeError) and error.retryable):
+                self._drop()  # or closing would try to write it once more
                 raise
             self._outage.failed(time.monotonic(), error)
             self._pause(True)

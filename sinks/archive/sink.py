@@ -20,7 +20,7 @@ import polars as pl
 from streamgauge.sinks.archive import layout, ledger
 from streamgauge.sinks.archive.ledger import Ledger
 from streamgauge.sinks.archive.records import table
-from streamgauge.sinks.errors import Fatal, Fenced, Retryable
+from streamgauge.sinks.errors import Fatal, Fenced, Retryable, Rewound
 from streamgauge.sinks.sink import Batch, Log, Partition, Range
 
 log = logging.getLogger(__name__)
@@ -130,5 +130,7 @@ def _failures(folder: Path) -> Iterator[None]:
         yield
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise Fatal(f"{folder} cannot be written ({error}): give another folder") from error
+    except FileNotFoundError as error:
+        raise Rewound(f"{folder} was removed under the sink: {error}") from error
     except OSError as error:
         raise Retryable(f"{folder}: {error}") from error

@@ -133,8 +133,8 @@ def dead_letter_rows(frame: pl.DataFrame) -> pl.DataFrame:
         "schema_id",
         "reason",
         "detail",
-        pl.col("payload").pipe(_bytes),
-        pl.col("key").pipe(_bytes),
+        _bytes("payload"),
+        _bytes("key"),
         pl.col("failed_at").pipe(_time),
         *_source(),
     ).pipe(_clean)
@@ -150,7 +150,7 @@ def late_event_rows(frame: pl.DataFrame) -> pl.DataFrame:
         pl.col("timestamp").pipe(_time),
         pl.col("watermark").pipe(_time),
         "schema_id",
-        pl.col("payload").pipe(_bytes),
+        _bytes("payload"),
         *_source(),
     ).pipe(_clean)
 
@@ -214,8 +214,8 @@ def _time(times: pl.Expr) -> pl.Expr:
     return times.clip(_EARLIEST, _LATEST)
 
 
-def _bytes(column: pl.Expr) -> pl.Expr:
-    return "\\x" + column.bin.encode("hex")
+def _bytes(name: str) -> pl.Expr:
+    return pl.format("\\x{}", pl.col(name).bin.encode("hex")).alias(name)
 
 
 def _json(column: pl.Expr) -> pl.Expr:

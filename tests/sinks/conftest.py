@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -241,9 +242,14 @@ class Archive(Target):
     def __init__(self, folder: Path, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.folder = folder
+        self.namespace = ""
+
+    @property
+    def events(self) -> Path:
+        return self.folder / (self.namespace or "default") / "events"
 
     def sink(self, owner: str = "a") -> ArchiveSink:
-        return ArchiveSink(self.folder)
+        return ArchiveSink(self.folder, self.namespace)
 
     def batch(self, partition: int, start: int, *rows: tuple[str, float | None]) -> Batch:
         messages = [
@@ -259,7 +265,7 @@ class Archive(Target):
         return self._batch(self.sink(), messages)
 
     def contents(self) -> dict[str, float]:
-        files = sorted((self.folder / "default" / "events").rglob("p*.parquet"))
+        files = sorted(self.events.rglob("p*.parquet"))
         if not files:
             return {}
         rows = pl.concat([pl.read_parquet(file) for file in files]).sort("partition", "offset")
@@ -267,10 +273,7 @@ class Archive(Target):
         return dict(rows.select("page_url", "response_size_bytes").rows())
 
     def lose_everything(self) -> None:
-        events = self.folder / "default" / "events"
-        events.rename(events.with_name("lost"))
-        for file in self.folder.rglob("*.parquet"):
-            file.unlink()
+        shutil.rmtree(self.events)
 
     def fail(self, monkeypatch: pytest.MonkeyPatch, sink: Any, *, before: bool) -> None:
         real = Path.rename
