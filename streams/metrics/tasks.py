@@ -62,8 +62,10 @@ class MetricSource(Task):
         partitions: int,
         lateness_ms: int = LATENESS_MS,
         consent_default: ConsentDefault = "granted",
+        tick_after_ms: int = 5_000,
     ) -> None:
         """`partitions`: of metric-partials, which has as many as every topic of ours."""
+        self._tick_after = tick_after_ms
         self._plan = Plan(definitions)
         self.columns = self._plan.columns
         self._partitions = partitions
@@ -151,7 +153,8 @@ class MetricSource(Task):
             self._changelog.pop(partition, None)
 
     def ticks(self, now_ms: int, idle: set[int]) -> Iterable[Output]:
-        for partition, timestamp in source.idle_ticks(self._state, now_ms).items():
+        ticks = source.idle_ticks(self._state, now_ms, self._tick_after)
+        for partition, timestamp in ticks.items():
             if partition in idle:
                 value = self._codec.encode(EVENTS.name, Tick(timestamp=timestamp))
                 yield Output(topic=EVENTS.name, keys=[None], values=[value], partitions=partition)
@@ -196,7 +199,7 @@ class MetricSource(Task):
         table = rows.select(
             pl.lit(EVENTS.name).alias("topic"),
             pl.col("partition").cast(pl.Int64),
-            *("offset", "event_id", "event_type", "user_id", "timestamp"),
+            *("offset", "event_id", "event_type", pl.col("user_key").alias("user_id"), "timestamp"),
             pl.Series("watermark", fates.watermark[late], pl.Int64),
             pl.Series("schema_id", [_schema_id(value) for value in values], pl.Int64),
             pl.Series("payload", values, pl.Binary),
@@ -288,12 +291,14 @@ class MetricMerge(Task):
         definitions: Definitions,
         registry: Registry,
         *,
-        partitions: int,
+        source_partitions: int,
         lateness_ms: int = LATENESS_MS,
     ) -> None:
-        """`partitions`: of events, all of which must have reported for a window to be final."""
+        """`source_partitions`: of events; all must have reported for a window to be final."""
         self._plan = Plan(definitions)
-        self._settings = updates.Settings(plan=self._plan, lateness=lateness_ms, sources=partitions)
+        self._settings = updates.Settings(
+            plan=self._plan, lateness=lateness_ms, sources=source_partitions
+        )
         self._codec = Codec(registry)
         self._updates = Encoder(registry, METRICS.name, MetricUpdate)
         self._rollups = Encoder(registry, METRIC_ROLLUPS.name, MetricRollup)
