@@ -123,7 +123,7 @@ class _RunningStack(PydanticBaseSettingsSource):
         running = running_stack(
             Path(self.current_state.get("dir", Settings.model_fields["dir"].default))
         )
-        return {key: value for key, value in running.items() if key in Settings.model_fields}
+        return {key: it for key, it in running.items() if key in known() and key != "dir"}
 
 
 def running_stack(folder: Path) -> dict[str, Any]:

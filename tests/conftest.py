@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,13 +39,24 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     broker.kill()
 
 
+@pytest.fixture
+def server_dir() -> Iterator[Path]:
+    """A folder for servers. As root Postgres runs as another user, whom pytest's own temporary
+    folders shut out: each new run of pytest closes them to all others."""
+    with tempfile.TemporaryDirectory(prefix="streamgauge-test-") as folder:
+        yield Path(folder)
+
+
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """The DSN of a real Postgres, shared by the whole run: use `namespace` in it."""
     if dsn := os.environ.get("POSTGRES_DSN"):
         yield dsn
         return
-    with LocalPostgres(tmp_path_factory.mktemp("postgres"), durable=False) as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="streamgauge-test-") as folder,
+        LocalPostgres(Path(folder), durable=False) as server,
+    ):
         yield server.dsn
 
 

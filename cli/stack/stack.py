@@ -122,6 +122,7 @@ class Stack:
         told: dict[str, Any] = {"pid": os.getpid(), **self.addresses}
         told["transactional"] = self.settings.transactional
         told["processes"] = [{"name": one.name, "log": str(one.log)} for one in self.children]
+        self.settings.dir.mkdir(parents=True, exist_ok=True)
         (self.settings.dir / RUNNING).write_text(json.dumps(told))
 
     def _withdraw(self) -> None:

@@ -10,8 +10,8 @@ from streamgauge.cli.stack.postgres import LocalPostgres
 pytestmark = pytest.mark.postgres
 
 
-def test_data_survive_a_crash_and_open_clients_do_not_hold_up_the_stop(tmp_path: Path) -> None:
-    with LocalPostgres(tmp_path / "postgres") as server:
+def test_data_survive_a_crash_and_open_clients_do_not_hold_up_the_stop(server_dir: Path) -> None:
+    with LocalPostgres(server_dir / "postgres") as server:
         with psycopg.connect(server.dsn) as connection:
             connection.execute("CREATE TABLE notes AS SELECT 'one' AS text")
         server.restart(hard=True)
