@@ -25,7 +25,7 @@ from streamgauge.streams.engine.consumer import Consumer
 from streamgauge.streams.engine.engine import DeadLetters, Decoder, Engine
 from streamgauge.streams.engine.errors import Unsupported
 from streamgauge.streams.engine.producer import Producer
-from streamgauge.streams.engine.task import Batch, Task
+from streamgauge.streams.engine.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,11 @@ class App(faust.App):
 
         async def run(stream: Any) -> None:
             async for batch in stream:
-                await _compute(task, batch)
+                try:
+                    await asyncio.to_thread(task.process, batch)
+                except Exception as exc:  # noted rather than raised: a restart takes seconds
+                    logger.exception("%s failed", run.__name__)
+                    self.consumer.failed(exc)
 
         run.__name__ = name or type(task).__name__
         run.__module__ = type(task).__module__
@@ -191,7 +195,3 @@ class App(faust.App):
     async def _stop_consumer(self) -> None:
         if self._consumer is not None:
             await self._consumer.shutdown()
-
-
-async def _compute(task: Task, batch: Batch) -> None:
-    await asyncio.to_thread(task.process, batch)

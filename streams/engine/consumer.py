@@ -21,6 +21,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from confluent_kafka import Message
+from faust.streams import current_event
 from faust.transport.consumer import Consumer as FaustConsumer
 from faust.types import TP, ConsumerMessage
 from mode import Service
@@ -35,7 +36,7 @@ from streamgauge.streams.engine.suspicion import Suspicion
 
 logger = logging.getLogger(__name__)
 
-MAX_DEAD_LETTERS_IN_A_ROW = 100
+MAX_DEAD_LETTERS_IN_A_ROW = 25
 
 
 class Consumer(FaustConsumer):
@@ -60,6 +61,7 @@ class Consumer(FaustConsumer):
         self._since_commit: list[Message] = []
         self._waiting: dict[str, list[Message]] = defaultdict(list)
         self._failure: BaseException | None = None
+        self._failed: list[Any] = []  # messages at which agents raised
         self._suspicion = Suspicion()
         self._next_barrier = self._next_tick = 0.0
         self._backoff = 0.1
@@ -102,6 +104,9 @@ class Consumer(FaustConsumer):
 
     def failed(self, exc: BaseException) -> None:
         """Record that processing failed; the cycle rolls back."""
+        event = current_event()
+        if event is not None:  # Faust acknowledges it when the agent's frames are gone
+            self._failed.append(event.message)
         if self._failure is None:
             self._failure = exc
 
@@ -210,10 +215,17 @@ class Consumer(FaustConsumer):
             try:
                 await asyncio.wait_for(self._waiting_for_ack, 0.05)
             except TimeoutError:
-                pass
+                self._wake_supervisors()
             if time.monotonic() > warn_at:
                 warn_at = time.monotonic() + 30
                 logger.warning("an agent is still working on %s/%d", *self._delivered[0].tp)
+
+    def _wake_supervisors(self) -> None:
+        """A crashed agent's restart waits up to 5 s when its supervisor missed the call."""
+        if self._suspicion.failures:
+            for agent in self.app.agents.values():
+                if agent.supervisor is not None:
+                    agent.supervisor.wakeup()
 
     async def _barrier(self) -> None:
         self._next_barrier = time.monotonic() + self.engine.commit_interval
@@ -272,10 +284,13 @@ class Consumer(FaustConsumer):
         self.app.flow_control.clear()
         in_work = [m for m in self._delivered if m.tracked and not m.acked]
         deadline = time.monotonic() + 5
-        while any(not m.acked for m in in_work) and time.monotonic() < deadline:
+        while time.monotonic() < deadline and any(
+            m.refcount > self._failed.count(m) for m in in_work if not m.acked
+        ):
             await asyncio.sleep(0.01)
         self._waiting.clear()
         self._delivered, self._since_commit, self._failure = [], [], None
+        self._failed.clear()
 
     # -- what membership asks for ------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import polars as pl
 from streamgauge.streams.engine import App, Output, Task
+from streamgauge.streams.engine.engine import RawDeadLetters
 
 
 class JsonLines:
@@ -103,6 +104,7 @@ def main():
         kafka={"debug": os.environ["KAFKA_DEBUG"]} if os.environ.get("KAFKA_DEBUG") else {},
         batch_size=int(os.environ.get("BATCH", "500")),
         topic_allow_declare=False,
+        dead_letters=RawDeadLetters("dead"),
     )
     app.attach(Counting())
     sys.argv = [sys.argv[0], "worker", "-l", "info", "--without-web"]

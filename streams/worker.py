@@ -1,0 +1,150 @@
+"""The worker: the app that computes everything from `events`, and its entry point.
+
+Upstream: the topic `events`. Downstream: `metric-partials`, `metrics`, `late-events` and
+`dead-letters`, which the sinks read. This file only puts the parts together.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("POLARS_MAX_THREADS", "1")  # saves a third on small frames
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mode
+from confluent_kafka import Message
+
+from streamgauge.schemas.codec import Codec, header_id
+from streamgauge.schemas.columnar import Decoder
+from streamgauge.schemas.errors import UndecodableRecord
+from streamgauge.schemas.loading import load_event_module
+from streamgauge.schemas.metrics import builtin, load_definitions
+from streamgauge.schemas.registry import open_registry
+from streamgauge.schemas.reject import Reject, dead_letter
+from streamgauge.schemas.topics import create_topics, qualified
+from streamgauge.streams.engine import App, Output
+from streamgauge.streams.engine.health import add_pages
+from streamgauge.streams.metrics.tasks import MetricMerge, MetricSource
+
+AGENTS = ("source", "merge")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerConfig:
+    """Everything a worker is told. Times with `_ms` are milliseconds, others seconds."""
+
+    kafka: str
+    registry: str
+    namespace: str = ""
+    worker_id: str = "0"
+    commit_interval: float = 0.1
+    lateness_ms: int = 3_600_000
+    consent_default: str = "granted"
+    definitions: Path | None = None
+    event_modules: tuple[str, ...] = ()
+    http_port: int | None = None
+    events_topic: str | None = None
+    until_end: bool = False
+    batch_size: int = 50_000
+    transactional: bool = True
+    tick_after: float = 5.0
+    agents: tuple[str, ...] = ()
+
+
+class AvroDeadLetters:
+    """Dead letters as the records that sinks and the CLI know."""
+
+    def __init__(self, codec: Codec, topic_of: Any) -> None:
+        self._codec, self._topic_of = codec, topic_of
+
+    def rejected(self, rejects: Sequence[Reject]) -> Output:
+        return Output(
+            topic="dead-letters",
+            keys=[f"{r.topic}/{r.partition}/{r.offset}".encode() for r in rejects],
+            values=[self._codec.encode("dead-letters", dead_letter(r)) for r in rejects],
+        )
+
+    def failed(self, record: Message, error: BaseException | None) -> Output:
+        try:
+            schema_id = header_id(record.value() or b"")
+        except UndecodableRecord:
+            schema_id = None
+        return self.rejected(
+            [
+                Reject(
+                    topic=self._topic_of(record.topic()),
+                    partition=record.partition(),
+                    offset=record.offset(),
+                    reason="agent_failed",
+                    detail=repr(error),
+                    schema_id=schema_id,
+                    key=record.key(),
+                    payload=record.value(),
+                    append_time=record.timestamp()[1],
+                )
+            ]
+        )
+
+
+def build(config: WorkerConfig) -> App:
+    """The app with its tasks attached; raises the schemas' errors for wrong definitions."""
+    for module in config.event_modules:
+        load_event_module(module)
+    definitions = load_definitions(config.definitions) if config.definitions else builtin()
+    registry = open_registry(config.registry)
+    kafka = {"bootstrap.servers": config.kafka}
+    counts = create_topics(kafka, config.namespace, embedded=not config.transactional)
+    partitions = counts[qualified(config.namespace, "metric-partials")]
+    app: App = App(
+        qualified(config.namespace, "streamgauge-worker"),
+        broker=f"kafka://{config.kafka.split(',')[0]}",
+        kafka=kafka,
+        worker_id=config.worker_id,
+        namespace=config.namespace,
+        exactly_once=config.transactional,
+        commit_interval=config.commit_interval,
+        batch_size=config.batch_size,
+        until_end=config.until_end,
+        decoder=lambda topic, columns: Decoder(registry, topic, columns),
+        dead_letters=AvroDeadLetters(Codec(registry), lambda name: app.engine.unqualified(name)),
+        topics={"events": config.events_topic} if config.events_topic else None,
+        topic_allow_declare=False,
+        web_enabled=config.http_port is not None,
+        web_port=config.http_port or 6066,
+        web_bind="127.0.0.1",
+    )
+    tasks = {
+        "source": lambda: MetricSource(
+            definitions,
+            registry,
+            partitions=partitions,
+            lateness_ms=config.lateness_ms,
+            consent_default=config.consent_default,
+            tick_after_ms=int(config.tick_after * 1000),
+        ),
+        "merge": lambda: MetricMerge(definitions, registry, source_partitions=partitions),
+    }
+    for name in config.agents or AGENTS:
+        if name not in tasks:
+            raise ValueError(f"no agent {name!r}; there are {', '.join(AGENTS)}")
+        app.attach(tasks[name](), name=name)
+    add_pages(app)
+    return app
+
+
+def run(config: WorkerConfig) -> int:
+    """Run until told to stop (SIGTERM, SIGINT) or, with `until_end`, until all is done."""
+    app = build(config)
+    worker = app.Worker(loglevel=logging.INFO)
+    try:
+        worker.execute_from_commandline()
+    except SystemExit as exit:
+        return int(exit.code or 0)
+    except mode.exceptions.MaxRestartsExceeded:
+        return 1
+    return 0

@@ -1,0 +1,91 @@
+"""Exactly once, through kill -9, SIGSTOP and rebalances, on real Kafka."""
+
+import signal
+import time
+
+import pytest
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+
+POINTS = [
+    "mid_batch:2",
+    "before_flush:2",
+    "after_flush:2",
+    "after_send_offsets:2",
+    "after_commit:1",
+    "during_restore:1",
+]
+
+
+def test_a_kill_at_any_point_neither_loses_nor_doubles(counting):
+    for point in POINTS:
+        counting.produce(4000)
+        counting.run(STREAMGAUGE_FAULT=f"{point}:kill")
+    assert counting.run() == 0
+    counting.assert_exact(4000 * len(POINTS))
+
+
+def test_two_workers_killed_and_stopped_while_records_arrive(counting):
+    workers = [counting.start("w0"), counting.start("w1")]
+    for round_ in range(10):
+        counting.produce(2000)
+        time.sleep(1)
+        if round_ in (3, 7):
+            workers[0].kill()
+            workers[0].wait()
+            workers[0] = counting.start("w0")
+        if round_ == 5:
+            workers[1].terminate()
+            assert workers[1].wait(10) == 0
+            workers[1] = counting.start("w1")
+    counting.wait_for(20_000)
+    counting.assert_exact(20_000)
+
+
+@pytest.mark.slow
+def test_a_zombie_cannot_commit(counting):
+    #  w0  ──running──STOP───────────── 15 s ─────────────CONT── lost: rolls back, rejoins
+    #  w1  ──running────takes over at the session timeout, restores, goes on──
+    workers = [counting.start("w0"), counting.start("w1")]
+    counting.produce(2000)
+    counting.wait_for(2000)
+    workers[0].send_signal(signal.SIGSTOP)
+    counting.produce(2000)
+    counting.wait_for(4000)
+    time.sleep(8)
+    workers[0].send_signal(signal.SIGCONT)
+    counting.produce(2000)
+    counting.wait_for(6000)
+    counting.assert_exact(6000)
+
+
+def test_the_same_worker_id_started_twice_fences_the_older(counting):
+    first = counting.start("w0")
+    counting.produce(500)
+    counting.wait_for(500)
+    counting.start("w0")
+    counting.produce(2000)
+    counting.wait_for(2500)
+    deadline = time.monotonic() + 30
+    while first.poll() is None and time.monotonic() < deadline:
+        counting.produce(100)
+        time.sleep(0.5)
+    assert first.poll() not in (None, 0)
+    assert "fenced by a newer instance" in counting.log()
+
+
+def test_a_stop_commits_and_leaves_the_group_within_five_seconds(counting):
+    worker = counting.start("w0")
+    counting.produce(1000)
+    counting.wait_for(1000)
+    started = time.monotonic()
+    worker.terminate()
+    assert worker.wait(10) == 0
+    assert time.monotonic() - started < 5
+    # a member that stayed behind would keep the partitions until its session times out
+    started = time.monotonic()
+    counting.produce(10)
+    counting.start("w1")
+    counting.wait_for(1010)
+    assert time.monotonic() - started < 6 + 5
+    counting.assert_exact(1010)
