@@ -11,7 +11,7 @@ offset; the frame has the same columns and types whatever the batch holds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Protocol
@@ -20,18 +20,15 @@ import numpy as np
 import polars as pl
 
 from streamgauge.schemas.avro import RECORDS, avro_schema
-from streamgauge.schemas.codec import HEADER, header_id, parse, plain, read_datum
-from streamgauge.schemas.compatibility import backward_problems
-from streamgauge.schemas.container import Container, Part
-from streamgauge.schemas.dtypes import cast, column, dtype, readable, strings_as_bytes
-from streamgauge.schemas.envelope import COLUMNS, MAX_TIMESTAMP
+from streamgauge.schemas.codec import HEADER, header_id, plain
+from streamgauge.schemas.dtypes import cast, dtype, strings_as_bytes
+from streamgauge.schemas.envelope import COLUMNS
 from streamgauge.schemas.errors import SchemaError, UndecodableRecord, UnknownSchema
 from streamgauge.schemas.registry import Registry
 from streamgauge.schemas.reject import Reject
+from streamgauge.schemas.resolution import Resolution, check
 from streamgauge.schemas.topics import EVENTS, TOPICS
-
-TICK = "tick"
-"""The event_type of rows that are ticks."""
+from streamgauge.schemas.validity import FAULTY, TICK, fault, has_fault, outside_time, time_fault
 
 TICK_RECORD = "streamgauge.Tick"
 PLACE = ("index", "partition", "offset", "append_time")
@@ -78,13 +75,15 @@ class Decoder:
         self._topic = topic
         self._events = topic == EVENTS.name
         self._compacted = topic in TOPICS and TOPICS[topic].compacted
-        self._plans: dict[bytes, _Plan] = {}
+        self._plans: dict[bytes, Resolution] = {}
         self._empty: pl.DataFrame | None = None
         known = _columns_of(topic)
-        wanted = known if columns is None else _wanted(known, set(columns), topic)
+        asked = None if columns is None else frozenset(columns) - {*PLACE, "user_key"}
+        wanted = known if asked is None else _wanted(known, asked, topic)
         # A topic of somebody else has the columns that its schemas bring.
         self._open = not known
-        self._asked = None if columns is None else frozenset(columns)
+        self._known = {name: _nullable(kind) for name, kind in known.items()}
+        self._asked = asked
         if self._events:
             self._event_columns = list(dict.fromkeys(("index", *FIRST, *wanted)))
             wanted = {name: known[name] for name in CORE} | wanted
@@ -107,7 +106,7 @@ class Decoder:
                 rejects += [self._reject(messages[i], error) for i in at]
                 continue
             parts, bad = plan.read([values[i] for i in at], at)  # type: ignore[misc]
-            (ticks if plan.is_tick else records).extend(parts)
+            (ticks if plan.name == TICK_RECORD else records).extend(parts)
             rejects += [self._reject(messages[i], error) for i, error in bad]
         frame = self._joined(records)
         if self._events:
@@ -118,7 +117,7 @@ class Decoder:
             rejects.sort(key=lambda reject: (reject.partition, reject.offset))
         return DecodedBatch(frame=_placed(frame, messages), rejects=rejects, tombstones=tombstones)
 
-    def _plan(self, head: bytes | None) -> _Plan:
+    def _plan(self, head: bytes | None) -> Resolution:
         if head is None:
             raise UndecodableRecord("bad_header", "the record has no value")
         plan = self._plans.get(head)
@@ -131,16 +130,21 @@ class Decoder:
                 raise UndecodableRecord("unknown_schema", detail, schema_id) from None
             except SchemaError as error:
                 raise UndecodableRecord("undecodable", str(error), schema_id) from None
+            if not isinstance(schema, dict) or schema.get("type") != "record":
+                raise UndecodableRecord("undecodable", "the schema is no record", schema_id)
             if self._open:
                 self._empty = None
                 self._columns |= {
                     item["name"]: _nullable(item["type"])
-                    for item in schema.get("fields", ())
+                    for item in schema["fields"]
                     if item["name"] not in self._columns
                     and item["name"] not in PLACE
                     and (self._asked is None or item["name"] in self._asked)
                 }
-            plan = self._plans[head] = _Plan(schema_id, plain(schema), self._columns)
+            schema = plain(schema)
+            # All that we know, not what is asked for: readers of other columns must agree.
+            check(schema_id, schema, self._known or self._columns)
+            plan = self._plans[head] = Resolution(schema_id, schema, self._columns)
         return plan
 
     def _joined(self, parts: list[pl.DataFrame]) -> pl.DataFrame:
@@ -164,10 +168,10 @@ class Decoder:
         if user_key.null_count():
             user_key = user_key.zip_with(user_key.is_not_null(), frame["anonymous_id"])
         frame.insert_column(0, user_key.alias("user_key"))
-        if _has_fault(frame):
+        if has_fault(frame):
             valid = ~frame.select(FAULTY).to_series()
             for row in frame.filter(~valid).iter_rows(named=True):
-                error = UndecodableRecord("invalid", _fault(row))
+                error = UndecodableRecord("invalid", fault(row))
                 rejects.append(self._reject(messages[row["index"]], error))
             frame = frame.filter(valid)
         return frame[self._event_columns]
@@ -178,11 +182,11 @@ class Decoder:
         frame = self._joined(parts).with_columns(
             event_type=pl.lit(TICK), user_key=pl.lit(None, pl.String)
         )
-        late = frame.select(_outside_time()).to_series()
-        for row in frame.filter(late).iter_rows(named=True):
-            error = UndecodableRecord("invalid", _time_fault(row))
+        outside = frame.select(outside_time()).to_series()
+        for row in frame.filter(outside).iter_rows(named=True):
+            error = UndecodableRecord("invalid", time_fault(row))
             rejects.append(self._reject(messages[row["index"]], error))
-        return frame.filter(~late)[self._event_columns]
+        return frame.filter(~outside)[self._event_columns]
 
     def _reject(self, message: Message, error: UndecodableRecord) -> Reject:
         payload = message.value()
@@ -202,73 +206,6 @@ class Decoder:
         )
 
 
-class _Plan:
-    """How the records of one writer's schema become the columns wanted."""
-
-    def __init__(self, schema_id: int, schema: Any, columns: Mapping[str, Any]) -> None:
-        if not isinstance(schema, dict) or schema.get("type") != "record":
-            raise UndecodableRecord("undecodable", "the schema is no record", schema_id)
-        written = {item["name"]: item["type"] for item in schema["fields"]}
-        shared = [name for name in columns if name in written]
-        problems = [
-            problem
-            for name in shared
-            for problem in backward_problems(_field(name, columns), _field(name, written))
-        ]
-        if problems:
-            raise UndecodableRecord("undecodable", "; ".join(problems), schema_id)
-        self.is_tick = parse(schema)["name"] == TICK_RECORD
-        self._schema_id = schema_id
-        self._parsed = parse(schema)
-        self._container = Container(schema, shared) if readable(schema) else None
-        self._types = {name: dtype(columns[name]) for name in shared}
-        self._raw = {name: dtype(strings_as_bytes(columns[name])) for name in shared}
-        self._promoted = [
-            name for name in shared if dtype(strings_as_bytes(written[name])) != self._raw[name]
-        ]
-
-    def read(
-        self, values: Sequence[bytes], at: Sequence[int]
-    ) -> tuple[list[pl.DataFrame], list[tuple[int, UndecodableRecord]]]:
-        """The rows, with their places as `index`; and what is no record, with the reason."""
-        parts: list[Part] = []
-        doubtful: Sequence[int] = range(len(values))
-        if self._container:
-            parts, doubtful = self._container.sort_out(values, doubtful)
-        frames = [
-            self._promote(frame).insert_column(
-                0, pl.Series("index", [at[i] for i in places], pl.UInt32)
-            )
-            for frame, places in parts
-        ]
-        rows: list[dict[str, Any]] = []
-        good: list[int] = []
-        bad: list[tuple[int, UndecodableRecord]] = []
-        for i in doubtful:
-            try:
-                rows.append(read_datum(values[i], self._parsed, schema_id=self._schema_id))
-                good.append(at[i])
-            except UndecodableRecord as error:
-                bad.append((at[i], error))
-        if rows:
-            frames.append(self._from_rows(rows, good))
-        return frames, bad
-
-    def _promote(self, frame: pl.DataFrame) -> pl.DataFrame:
-        for name in self._promoted:
-            frame = frame.with_columns(frame[name].cast(self._raw[name]))
-        return frame
-
-    def _from_rows(self, rows: list[dict[str, Any]], at: list[int]) -> pl.DataFrame:
-        return pl.DataFrame(
-            [pl.Series("index", at, pl.UInt32)]
-            + [
-                column([row[name] for row in rows], kind).cast(self._raw[name]).alias(name)
-                for name, kind in self._types.items()
-            ]
-        )
-
-
 def _columns_of(topic: str) -> dict[str, Any]:
     """The Avro types of a topic's columns; none for a topic that is not ours.
 
@@ -281,7 +218,7 @@ def _columns_of(topic: str) -> dict[str, Any]:
     return {field["name"]: field["type"] for field in fields if field["name"] not in PLACE}
 
 
-def _wanted(known: dict[str, Any], columns: set[str], topic: str) -> dict[str, Any]:
+def _wanted(known: dict[str, Any], columns: frozenset[str], topic: str) -> dict[str, Any]:
     for name in sorted(columns - set(known) if known else ()):
         close = get_close_matches(name, known, n=1)
         raise SchemaError(
@@ -320,48 +257,3 @@ def _placed(frame: pl.DataFrame, messages: Sequence[Message]) -> pl.DataFrame:
         [pl.Series(name, values[order]) for name, values in place.items()]
         + frame[pl.Series(order)].get_columns()
     )
-
-
-def _has_fault(frame: pl.DataFrame) -> bool:
-    """Whether any row may be no event; cheap, because almost always there is none."""
-    if not frame.height:
-        return False
-    texts = [frame[name] for name in ("event_id", "event_type", "user_key")]
-    time = frame["timestamp"]
-    low, high = time.min(), time.max()
-    return (
-        any(text.null_count() or (text == "").any() for text in texts)
-        or (frame["event_type"] == TICK).any()
-        or time.null_count() > 0
-        or not 0 < low < high + 1 <= MAX_TIMESTAMP  # type: ignore[operator]
-    )
-
-
-def _outside_time() -> pl.Expr:
-    return ~pl.col("timestamp").is_between(0, MAX_TIMESTAMP, closed="none").fill_null(False)
-
-
-FAULTY = pl.any_horizontal(
-    *(pl.col(name).fill_null("") == "" for name in ("event_id", "event_type", "user_key")),
-    pl.col("event_type") == TICK,
-    _outside_time(),
-).fill_null(False)
-
-
-def _fault(row: dict[str, Any]) -> str:
-    """Why a row is no event: the first reason."""
-    for name in ("event_id", "event_type"):
-        if not row[name]:
-            return f"{name}: missing"
-    if row["event_type"] == TICK:
-        return f"event_type: {TICK} is no event type"
-    return _time_fault(row) if row["user_key"] else "needs a user_id or an anonymous_id"
-
-
-def _time_fault(row: dict[str, Any]) -> str:
-    return f"timestamp: {row['timestamp']} is not between 0 and the year 2200"
-
-
-def _field(name: str, types: Mapping[str, Any]) -> dict[str, Any]:
-    """One field as a record of its own, so that a problem names it."""
-    return {"type": "record", "name": "r", "fields": [{"name": name, "type": types[name]}]}
