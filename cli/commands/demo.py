@@ -22,9 +22,11 @@ from streamgauge.cli.errors import FAILED
 from streamgauge.cli.settings import Settings, configured
 from streamgauge.cli.stack.stack import EMBEDDED, Stack
 from streamgauge.cli.verify import Report, verify
+from streamgauge.cli.verify.errors import CutNotCoveredError
 from streamgauge.producers.files import FORMATS
 
 LOOK_SECONDS = 0.5
+SETTLE_SECONDS = 60.0
 SPAN_MS = 6 * 3_600_000
 
 
@@ -138,10 +140,19 @@ def _verify(stack: Stack, source: Source, view: View) -> Report:
         if time.monotonic() - looked >= LOOK_SECONDS:
             stack.check()
             figures, looked = reader.figures(), time.monotonic()
-            view.update(f"{stage}: {done:,} of {total:,}", source.sent.read, figures)
+            far = f": {done:,} of {total:,}" if total else ""
+            view.update(stage + far, source.sent.read, figures)
 
     try:
-        return verify(config, progress)
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while True:
+            try:
+                return verify(config, progress)
+            except CutNotCoveredError:  # the archive writes every now and then
+                if time.monotonic() > deadline:
+                    raise
+                progress("waiting for the archive", 0, 0)
+                time.sleep(LOOK_SECONDS)
     finally:
         reader.close()
 
