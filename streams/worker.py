@@ -127,7 +127,12 @@ def build(config: WorkerConfig) -> App:
             consent_default=config.consent_default,
             tick_after_ms=int(config.tick_after * 1000),
         ),
-        "merge": lambda: MetricMerge(definitions, registry, source_partitions=partitions),
+        "merge": lambda: MetricMerge(
+            definitions,
+            registry,
+            source_partitions=partitions,
+            lateness_ms=config.lateness_ms,
+        ),
     }
     for name in config.agents or AGENTS:
         if name not in tasks:
