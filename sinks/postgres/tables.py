@@ -219,8 +219,13 @@ def _bytes(name: str) -> pl.Expr:
 
 
 def _json(column: pl.Expr) -> pl.Expr:
-    """jsonb refuses an escaped NUL as text refuses a plain one. A backslash escapes the next."""
-    return column.str.replace_all(r"((?:^|[^\\])(?:\\\\)*)\\u0000", "${1}\ufffd")
+    """jsonb refuses an escaped NUL as text refuses a plain one. A backslash escapes the next.
+
+    Twice, because a match takes the character before with it.
+    """
+    for _ in range(2):
+        column = column.str.replace_all(r"((?:^|[^\\])(?:\\\\)*)\\u0000", "${1}\ufffd")
+    return column
 
 
 def _clean(rows: pl.DataFrame) -> pl.DataFrame:

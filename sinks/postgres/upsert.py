@@ -8,6 +8,8 @@ Invariant: a row never goes back: of the same partition, only an offset not olde
 
 from __future__ import annotations
 
+from typing import Literal
+
 import polars as pl
 import psycopg
 from psycopg import sql
@@ -26,7 +28,8 @@ def upsert(connection: psycopg.Connection, schema: str, table: Table, rows: pl.D
     if rows.is_empty():
         return
     # ON CONFLICT may meet a row only once in a statement.
-    rows = rows.unique(list(table.key), keep="last", maintain_order=True)
+    keep: Literal["first", "last"] = "first" if table.keep_first else "last"
+    rows = rows.unique(list(table.key), keep=keep, maintain_order=True)
     _stage(connection, schema, table, rows)
     columns = [sql.Identifier(column) for column in rows.columns]
     if table.keep_first:
