@@ -90,7 +90,7 @@ class ArchiveSink:
         ends = [part["offset"][0] for part in parts[1:]] + [span.end]
         for part, end in zip(parts, ends, strict=False):
             self._publish(partition, Range(start=start, end=end), part)
-            self._positions[partition] = start = end
+            self._positions[partition] = self._read[partition] = start = end
         self._read[partition] = span.end
         # Without a record there is no file, and nothing to be proven but the fence.
         if not parts:

@@ -30,6 +30,7 @@ from streamgauge.sinks.sink import Batch, Log, Partition, Range
 log = logging.getLogger(__name__)
 
 _HERE = Path(__file__).parent
+# Codes of answers that pass; out of a script, Redis 6 tells them in the middle of the text.
 _OUTAGES = ("OOM", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNKILLABLE")
 
 
@@ -150,6 +151,6 @@ def _translated(error: exceptions.RedisError) -> Retryable | Fatal:
     if isinstance(error, exceptions.AuthenticationError | exceptions.NoPermissionError):
         return Fatal(f"Redis refused the login: {error}. Correct the URL or the user's rights.")
     passing = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.ReadOnlyError)
-    if isinstance(error, passing) or str(error).startswith(_OUTAGES):
+    if isinstance(error, passing) or any(c in str(error) for c in _OUTAGES):
         return Retryable(f"Redis: {error}")
     return Fatal(f"Redis refused a command: {error}")
