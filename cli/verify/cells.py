@@ -15,7 +15,7 @@ WINDOW_MS = {"1m": 60_000, "1h": 3_600_000, "1d": 86_400_000}
 
 
 class CellKey(NamedTuple):
-    """What a cell is known by in every target; metric "" is a row without any observation."""
+    """What a cell is known by in every target."""
 
     metric: str
     window_size: str

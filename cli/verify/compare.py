@@ -51,8 +51,6 @@ def values(
     """
     differences, excused, named = [], 0, set()
     for key, cell in expected.items():
-        if not key.metric:
-            continue
         name = (key.metric, key.window_size, key.window_start, key.dimensions)
         named.add(name)
         value = found.get(name)

@@ -7,7 +7,7 @@ deleted is an error, never a gap.
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -20,6 +20,11 @@ _ANSWER = 30.0
 Offsets = Mapping[int, int]
 """Partition → offset."""
 
+_COORDINATOR = (
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+)
 _SETTINGS = {
     "enable.auto.commit": False,
     "enable.partition.eof": True,
@@ -109,7 +114,7 @@ class Log:
         asker = Consumer({**self._conf, "group.id": group})
         try:
             asked = [TopicPartition(topic, partition) for partition in starts]
-            found = asker.committed(asked, timeout=_ANSWER)
+            found = _patiently(lambda: asker.committed(asked, timeout=_ANSWER))
         finally:
             asker.close()
         return {tp.partition: max(tp.offset, starts[tp.partition]) for tp in found}
@@ -118,6 +123,18 @@ class Log:
         """Records from `positions` up to the cut; markers of transactions are none."""
         begin = {p: positions.get(p, 0) for p, end in cut.items() if positions.get(p, 0) < end}
         return sum(len(chunk) for chunk in self.read(topic, begin, {p: cut[p] for p in begin}))
+
+
+def _patiently(ask: Callable[[], list[TopicPartition]]) -> list[TopicPartition]:
+    """An answer about a group, once its coordinator is found and has loaded."""
+    deadline = time.monotonic() + _ANSWER
+    while True:
+        try:
+            return ask()
+        except KafkaException as error:
+            if error.args[0].code() not in _COORDINATOR or time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 def _refuse(error: KafkaError, topic: str, partition: int) -> None:

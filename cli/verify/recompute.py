@@ -172,19 +172,15 @@ class Recomputation:
                 key = CellKey("", window_size, row[0], grain.version, text_of(dimensions))
                 final = self.closed(key.window_end)
                 users = None if query.users is None else row[query.users]
-                empty = True
                 for series in query.series:
                     if not row[series.present]:
                         continue
-                    empty = False
                     top = row[series.numerator] / series.scale
                     bottom = 1 if series.denominator is None else row[series.denominator]
                     bottom = bottom / series.under
                     cells[key._replace(metric=series.name)] = Cell(
                         top / bottom, top, bottom, users, final, series.bound
                     )
-                if empty:
-                    cells[key] = Cell(0.0, 0.0, 0.0, users, final)
 
 
 class _Rows:

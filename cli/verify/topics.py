@@ -59,8 +59,8 @@ def _cells_of(row: dict[str, Any], cells: dict[CellKey, Cell]) -> None:
         "", row["window_size"], row["window_start"], row["version"], canonical(row["dimensions"])
     )
     users, final = row["users"], row["is_final"]
-    parts = (row["metrics"], row["values"], row["numerators"], row["denominators"])
-    for metric, value, numerator, denominator in zip(*parts, strict=True):
+    # A row without any observation says nothing; its arrays may be null.
+    names = ("metrics", "values", "numerators", "denominators")
+    parts = zip(*(row[name] or () for name in names), strict=True)
+    for metric, value, numerator, denominator in parts:
         cells[base._replace(metric=metric)] = Cell(value, numerator, denominator, users, final)
-    if not row["metrics"]:
-        cells[base] = Cell(0.0, 0.0, 0.0, users, final)

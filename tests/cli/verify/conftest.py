@@ -106,8 +106,8 @@ class World:
     def sink_passed(self, offset: int) -> None:
         """As if the Postgres sink had come this far."""
         self.execute(
-            "INSERT INTO {}.sink_offsets SELECT t, 0, 1, 0, %s, '', '', '' FROM unnest(%s::text[]) t"
-            " ON CONFLICT (topic, partition) DO UPDATE SET next_offset = excluded.next_offset",
+            "INSERT INTO {}.sink_offsets SELECT t, 0, 1, 0, %s, '', '', ''"
+            " FROM unnest(%s::text[]) t ON CONFLICT (topic, partition) DO UPDATE SET next_offset = excluded.next_offset",
             *(offset, ["metrics", "dead-letters", "late-events"]),
         )
 

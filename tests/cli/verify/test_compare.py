@@ -69,8 +69,8 @@ def test_users_of_a_minute_are_exact_and_of_an_hour_within_the_sketchs_bound():
 NAME = (KEY.metric, KEY.window_size, KEY.window_start, KEY.dimensions)
 
 
-def in_redis(values, expired=lambda key: False, expected=None):
-    return compare.values("redis", expected or {KEY: CELL}, values, expired)
+def in_redis(values, expired=lambda key: False):
+    return compare.values("redis", {KEY: CELL}, values, expired)
 
 
 def test_redis_agrees_by_value():
@@ -89,10 +89,6 @@ def test_a_value_missing_in_redis_is_excused_only_when_its_time_has_passed():
 def test_a_value_too_many_in_redis_is_a_difference():
     comparison = in_redis({NAME: 3.0, ("other", *NAME[1:]): 1.0})
     assert [each.expected for each in comparison.differences] == [compare.NOTHING]
-
-
-def test_redis_holds_no_rows_without_values():
-    assert not in_redis({}, expected={KEY._replace(metric=""): CELL}).differences
 
 
 def test_dead_letters_are_compared_by_offset_and_reason():
