@@ -130,7 +130,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 def _verify(stack: Stack, source: Source, view: View) -> Report:
     """Recompute and compare, with the figures going on meanwhile."""
     archive = Path(stack.addresses["archive"]) if stack.embedded else None
-    config = configuration(stack.settings, archive=archive, timeout=60.0)
+    config = configuration(stack.settings, archive=archive, timeout=30.0)
     reader = _reader(stack)
     looked = 0.0
     figures = Figures()
