@@ -118,6 +118,7 @@ def _follow(stack: Stack, source: Source, view: View) -> bool:
         finished = not sending.stop.is_set()
     finally:
         sending.stop.set()
+        sending.join()  # before the broker goes
         reader.close()
         for number, handler in zip(_SIGNALS, asked, strict=True):
             signal.signal(number, handler)

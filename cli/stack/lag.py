@@ -3,13 +3,24 @@
 Upstream: `state`, `status`, the demo's view and its brake. Works on the embedded broker too.
 """
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, TopicPartition
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streamgauge.schemas.topics import qualified
+
+RETRY_PAUSE = 0.1
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +79,16 @@ class Broker:
         }
         if not wanted:
             return {}
-        futures = self._admin.list_offsets(
-            wanted,
-            isolation_level=IsolationLevel.READ_UNCOMMITTED,
-            request_timeout=self._timeout,
-        )
-        return {(at.topic, at.partition): found.result().offset for at, found in futures.items()}
+
+        def ask() -> dict[tuple[str, int], int]:
+            futures = self._admin.list_offsets(
+                wanted,
+                isolation_level=IsolationLevel.READ_UNCOMMITTED,
+                request_timeout=self._timeout,
+            )
+            return {(at.topic, at.partition): it.result().offset for at, it in futures.items()}
+
+        return self._patiently(ask)
 
     def positions(self, namespace: str, what: str) -> list[Position]:
         """Where the `worker` or a sink stands in every partition it reads."""
@@ -82,9 +97,13 @@ class Broker:
         if not ends:
             return []
         asked = [TopicPartition(*at) for at in ends]
-        (future,) = self._admin.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group, asked)], request_timeout=self._timeout
-        ).values()
+
+        def ask() -> list[TopicPartition]:
+            (future,) = self._admin.list_consumer_group_offsets(
+                [ConsumerGroupTopicPartitions(group, asked)], request_timeout=self._timeout
+            ).values()
+            return list(future.result().topic_partitions)
+
         return [
             Position(
                 group=group,
@@ -94,7 +113,7 @@ class Broker:
                 end=ends[at.topic, at.partition],
                 metadata=at.metadata or "",
             )
-            for at in sorted(future.result().topic_partitions)
+            for at in sorted(self._patiently(ask))
         ]
 
     def delete_before(self, offsets: Mapping[tuple[str, int], int]) -> None:
@@ -102,3 +121,14 @@ class Broker:
         asked = [TopicPartition(*at, offset) for at, offset in offsets.items()]
         for future in self._admin.delete_records(asked, request_timeout=self._timeout).values():
             future.result()
+
+    def _patiently(self, ask: Callable[[], T]) -> T:
+        """The answer, asked for again while partitions and coordinators find their leaders."""
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                return ask()
+            except KafkaException:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(RETRY_PAUSE)
