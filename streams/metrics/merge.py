@@ -26,6 +26,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from streamgauge.schemas.metrics import WINDOW_MS
 from streamgauge.streams.metrics.fate import NONE
 from streamgauge.streams.metrics.keys import combine, mix, of_strings
 from streamgauge.streams.metrics.plan import Plan
+from streamgauge.streams.metrics.results import Results
 from streamgauge.streams.metrics.runs import Run, Runs
 
 Array = np.ndarray
@@ -64,6 +66,20 @@ def newest(run: Run) -> Run:
 
 
 _EMPTY = Runs(dtypes=_DTYPES, fold=newest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the results depend on, beside the partials."""
+
+    plan: Plan
+    lateness: int
+    sources: int
+    """How many source partitions there are."""
+
+    @cached_property
+    def results(self) -> list[Results]:
+        return [Results(grain) for grain in self.plan.grains]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,12 +150,15 @@ class MergeState:
         return not self.minutes and not self.longer
 
 
-def step(state: MergeState, frame: pl.DataFrame, plan: Plan, *, replay: bool = False) -> MergeState:
+def step(
+    state: MergeState, frame: pl.DataFrame, settings: Settings, *, replay: bool = False
+) -> MergeState:
     """The state after a batch of partials.
 
     Minutes that are read again went out when they were read first; hours and days may have been
-    held back.
+    held back. Rows of windows that are folded or closed can only be ones that are read again.
     """
+    plan = settings.plan
     if not frame.height:
         return state
     is_watermark = frame["window_size"].is_null()
@@ -154,11 +173,15 @@ def step(state: MergeState, frame: pl.DataFrame, plan: Plan, *, replay: bool = F
     # Rows of versions that are not defined any more find no partner.
     values = frame.filter(~is_watermark).join(numbers, on="version").join(sizes, on="window_size")
     columns = _columns(values)
-    floor = np.full(max(*progress, *frame["partition"].unique(), 0) + 1, NONE)
+    size = max(*progress, *frame["partition"].unique(), 0) + 1
+    folded, closed = np.full(size, NONE), np.full(size, NONE)
     for partition, known in progress.items():
-        floor[partition] = known.folded
-    minute = columns[SIZE] == 0
-    wanted = ~minute | (columns[START] >= floor[columns[PARTITION]])
+        folded[partition], closed[partition] = known.folded, known.sent - settings.lateness
+    minute, partition_of = columns[SIZE] == 0, columns[PARTITION]
+    end = columns[START] + SIZE_MS[columns[SIZE]]
+    wanted = np.where(
+        minute, columns[START] >= folded[partition_of], end > closed[partition_of]
+    ).nonzero()[0]
     columns, minute = tuple(column[wanted] for column in columns), minute[wanted]
 
     keys = row_keys(columns[HASH], columns[GRAIN], columns[SIZE], columns[START])

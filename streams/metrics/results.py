@@ -45,7 +45,7 @@ class Results:
         parts = grain_parts(grain)
         number = {part: number for number, part in enumerate(parts)}
         self._parts = len(parts)
-        self._extremes = [part.op != SUM for part in parts]
+        self._extremes = np.array([part.op != SUM for part in parts])
         self._is_bucket = np.array([part.reads == "bucket" for part in parts])
         self._users = next((n for n, part in enumerate(parts) if part.reads == "user"), None)
         series = [
@@ -59,13 +59,13 @@ class Results:
             for metric in grain.metrics
             if metric.aggregate == "quantiles"
         ]
-        self._first = [number[of[0]] for _, of, _ in series]
-        self._second = [number[of[-1]] for _, of, _ in series]
+        self._first = np.array([number[of[0]] for _, of, _ in series], np.int64)
+        self._second = np.array([number[of[-1]] for _, of, _ in series], np.int64)
         """What says whether there was an observation: the number of them, or the denominator."""
         self._scales = np.array([[_scale(of[0])] for _, of, _ in series]).reshape(-1, 1)
-        self._divides = [metric.aggregate in ("mean", "ratio") for metric, _, _ in series]
+        self._divides = np.array([m.aggregate in ("mean", "ratio") for m, _, _ in series], bool)
         self._divisors = np.array([[_scale(of[-1])] for _, of, _ in series]).reshape(-1, 1)
-        self._nothing = np.where([[self._extremes[n]] for n in self._second], _NOTHING, 0)
+        self._nothing = np.where(self._extremes[self._second], _NOTHING, 0).reshape(-1, 1)
         names = [name for *_, name in series]
         names += [name for metric, _ in self._quantiles for name in metric.series]
         self._names = np.array(names, object)

@@ -296,7 +296,7 @@ class MetricMerge(Task):
     ) -> None:
         """`source_partitions`: of events; all must have reported for a window to be final."""
         self._plan = Plan(definitions)
-        self._settings = updates.Settings(
+        self._settings = merge.Settings(
             plan=self._plan, lateness=lateness_ms, sources=source_partitions
         )
         self._codec = Codec(registry)
@@ -311,7 +311,7 @@ class MetricMerge(Task):
         return self._state.settled
 
     def process(self, batch: Batch) -> None:
-        self._state = merge.step(self._state, batch.frame, self._plan)
+        self._state = merge.step(self._state, batch.frame, self._settings)
 
     def flush(self, now: float) -> Iterable[Output]:
         due = now >= self._longer_at + LONGER_EVERY
@@ -349,7 +349,7 @@ class MetricMerge(Task):
         self._changelog.setdefault(partition, {}).update(zip(keys, values, strict=True))
 
     def replay(self, batch: Batch) -> None:
-        self._state = merge.step(self._state, batch.frame, self._plan, replay=True)
+        self._state = merge.step(self._state, batch.frame, self._settings, replay=True)
 
     def restored(self, partitions: set[int]) -> None:
         for partition, rows in self._changelog.items():

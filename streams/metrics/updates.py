@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -28,13 +27,13 @@ from streamgauge.streams.metrics.merge import (
     START,
     USERS,
     MergeState,
+    Settings,
     lengthened,
     newest,
     with_window,
 )
 from streamgauge.streams.metrics.parts import Entries, combined, pack, unpack
 from streamgauge.streams.metrics.plan import Plan
-from streamgauge.streams.metrics.results import Results
 from streamgauge.streams.metrics.runs import Run
 
 Array = np.ndarray
@@ -56,20 +55,6 @@ _NO_UPDATES = pl.DataFrame(
         "denominators": pl.List(pl.Float64),
     }
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What the results depend on, beside the partials."""
-
-    plan: Plan
-    lateness: int
-    sources: int
-    """How many source partitions there are."""
-
-    @cached_property
-    def results(self) -> list[Results]:
-        return [Results(grain) for grain in self.plan.grains]
 
 
 @dataclass(frozen=True, kw_only=True)
