@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from streamgauge.schemas.registry import Registry, open_registry
 from streamgauge.sinks.archive.sink import ArchiveSink
 from streamgauge.sinks.batches import Batches
 from streamgauge.sinks.errors import Retryable
+from streamgauge.sinks.postgres import fence
 from streamgauge.sinks.postgres.migrate import migrate
 from streamgauge.sinks.postgres.sink import PostgresSink
 from streamgauge.sinks.redis.sink import RedisSink
@@ -174,26 +176,24 @@ class Postgres(Target):
             connection.execute(f"TRUNCATE {self.schema}.metrics, {self.schema}.sink_offsets")
 
     def fail(self, monkeypatch: pytest.MonkeyPatch, sink: Any, *, before: bool) -> None:
-        real = sink._transaction
+        real, moved = fence.move, []
 
-        def torn() -> Any:
-            context = real()
+        def move(connection: psycopg.Connection, *arguments: Any) -> bool:
+            moved.append(real(connection, *arguments))
+            return moved[-1]
 
-            class Torn:
-                def __enter__(self) -> Any:
-                    return context.__enter__()
-
-                def __exit__(self, *error: Any) -> None:
+        @contextmanager
+        def torn() -> Iterator[psycopg.Connection]:
+            with PostgresSink._transaction(sink) as connection:
+                yield connection
+                if moved and before:
                     monkeypatch.undo()
-                    broken = psycopg.OperationalError("the connection is gone")
-                    if before:
-                        context.__exit__(type(broken), broken, None)
-                    context.__exit__(*error)
-                    raise Retryable("the answer to the commit was lost")
+                    raise psycopg.OperationalError("the connection is gone")
+            if moved:
+                monkeypatch.undo()
+                raise Retryable("the answer to the commit was lost")
 
-            return Torn()
-
-        monkeypatch.setattr(sink, "_make_partitions", lambda *_: None)
+        monkeypatch.setattr(fence, "move", move)
         monkeypatch.setattr(sink, "_transaction", torn)
 
 

@@ -17,13 +17,16 @@ from typing import Any
 import psycopg
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
+from streamgauge.cli.stack.embedded import EmbeddedKafka
 from streamgauge.cli.stack.postgres import LocalPostgres
 from streamgauge.cli.stack.process import free_port
 from streamgauge.cli.stack.redis import LocalRedis
 from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.events import PageView
 from streamgauge.schemas.topics import create_topics, qualified
+from streamgauge.sinks.archive import coverage
 from streamgauge.sinks.runner import SinkConfig, run
 
 pytestmark = pytest.mark.kafka
@@ -366,6 +369,90 @@ def test_a_wrong_address_of_the_target_ends_it_with_the_reason(
     stop = threading.Event()
     assert run(SinkConfig(**settings("archive", target=str(tmp_path / "file"))), stop) == 1
     assert "give another folder" in caplog.text
+
+
+def test_what_retention_took_is_told_and_passed(
+    feed: Feed, settings: Any, start: Any, until: Any, parquet: Any, namespace: str, kafka: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    # a, marker | a, marker: deleted unread | a
+    parquet.namespace = namespace
+    running = start(settings("archive"))
+    feed.begin()
+    feed.event("a", 1)
+    feed.commit()
+    until(lambda: parquet.contents() == {"a": 1.0})
+    running.end()
+    for value in (2, 3):
+        feed.begin()
+        feed.event("a", value)
+        feed.commit()
+    ((partition, read),) = coverage(parquet.events).items()
+    cut = TopicPartition(qualified(namespace, "events"), partition, 4)
+    AdminClient({"bootstrap.servers": kafka}).delete_records([cut])[cut].result(10)
+    start(settings("archive"))
+    until(lambda: parquet.contents() == {"a": 3.0})
+    assert f"offsets {read} to 3 were deleted unread" in caplog.text
+    assert coverage(parquet.events) == {partition: read}
+
+
+def test_a_log_that_is_shorter_than_what_was_written_is_not_read_on(
+    feed: Feed, settings: Any, start: Any, until: Any, pg: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = start(settings("postgres"))
+    feed.begin()
+    feed.metric("a", 1)
+    feed.commit()
+    until(lambda: pg.contents() == {"a": 1.0})
+    running.end()
+    with psycopg.connect(pg.dsn) as connection:
+        connection.execute(
+            f"UPDATE {pg.schema}.sink_offsets SET next_offset = 99 WHERE topic = 'metrics'"
+        )
+    port = free_port()
+    start(settings("postgres", http_port=port))
+    until(lambda: "the log was cut" in caplog.text)
+    assert not ready(port)
+
+
+def test_a_sink_started_before_its_topics_finds_them(
+    kafka: str, namespace: str, settings: Any, start: Any, until: Any, hot: Any, request: Any
+) -> None:
+    start(settings("redis"))
+    time.sleep(1)
+    feed = request.getfixturevalue("feed")
+    feed.begin()
+    feed.metric("a", 1)
+    feed.commit()
+    until(lambda: hot.contents() == {"a": 1.0})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_works_on_the_embedded_broker_and_begins_anew_with_it(
+    kind: str,
+    request: Any,
+    tmp_path: Path,
+    registry: Any,
+    update: Any,
+    key_of: Any,
+    settings: Any,
+    start: Any,
+    until: Any,
+    namespace: str,
+) -> None:
+    target = contents(request, kind)
+    for round_, expected in enumerate([{"a": 1.0, "b": 2.0}, {"a": 5.0}]):
+        with EmbeddedKafka(tmp_path / f"broker-{round_}") as broker:
+            conf = {"bootstrap.servers": broker.bootstrap}
+            create_topics(conf, namespace, embedded=True)
+            feed = Feed(broker.bootstrap, namespace, Codec(registry), update, key_of)
+            running = start(settings(kind, kafka=conf))
+            feed.begin()
+            for name, value in expected.items():
+                feed.row(kind, name, int(value))
+            feed.commit()
+            until(lambda expected=expected: expected.items() <= target.contents().items())
+            assert running.end() == 0
 
 
 def ready(port: int) -> bool:
