@@ -109,25 +109,22 @@ class Reader:
     # -- in the lane -------------------------------------------------------------------------
 
     def _consume(self, room: int, wait: float) -> list[Message]:
-        records, positions = [], self.positions
+        records, last, positions = [], {}, self.positions
         for message in self.kafka.consume(min(room, MOST_AT_ONCE), wait):
             error = message.error()
             if error is None:
                 records.append(message)
-            elif error.code() == KafkaError._PARTITION_EOF:
-                tp = TP(message.topic(), message.partition())
-                if tp in positions:  # its offset is past the markers
-                    positions[tp] = max(positions[tp], message.offset())
-                    self.at_end.add(tp)
-            elif error.fatal():
-                raise KafkaException(error)
-            else:
+            elif error.code() != KafkaError._PARTITION_EOF:
+                if error.fatal():
+                    raise KafkaException(error)
                 logger.warning("consume: %s", error.str())
-        for message in records:
-            tp = TP(message.topic(), message.partition())
-            if tp in positions:
-                positions[tp] = message.offset() + 1
-                self.at_end.discard(tp)
+                continue
+            last[message.topic(), message.partition()] = message
+        for place, message in last.items():
+            tp, ended = TP(*place), message.error() is not None
+            if tp in positions:  # the offset of an end is past the markers
+                positions[tp] = message.offset() + (not ended)
+                (self.at_end.add if ended else self.at_end.discard)(tp)
         return records
 
     def _assign_at(self, offsets: dict[TP, int], generation: int) -> bool:
