@@ -111,7 +111,8 @@ class Faults:
         for event in events:
             now = event["timestamp"]
             while held and held[0][0] <= now:
-                yield from self._deliver(heappop(held)[2], now)
+                due, _, record = heappop(held)
+                yield from self._deliver(record, due)
             key = (event["user_id"] or event["anonymous_id"]).encode()
             chance = random.random()
             if chance < rates.late and (late := self._late(key, event)):

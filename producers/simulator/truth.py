@@ -61,8 +61,12 @@ class Truth:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, with totals, as it goes into the file."""
+        dead_letters: Counter[str] = Counter()
+        for kind, count in self.broken.items():
+            dead_letters[BROKEN[kind][0]] += count
         return {
-            **asdict(self),
+            **vars(self),
+            "anomalies": [asdict(anomaly) for anomaly in self.anomalies],
             "totals": {
                 "records": self.records,
                 "accepted": self.accepted.total(),
@@ -70,12 +74,7 @@ class Truth:
                 "late": self.late.total(),
                 "broken": self.broken.total(),
             },
-            "dead_letters": dict(
-                sum(
-                    (Counter({BROKEN[kind][0]: count}) for kind, count in self.broken.items()),
-                    Counter(),
-                )
-            ),
+            "dead_letters": dead_letters,
             "experiments": [asdict(experiment) for experiment in EXPERIMENTS],
             "baselines": {
                 "click_through_rate": CLICK_RATE,

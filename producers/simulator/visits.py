@@ -65,9 +65,11 @@ class Visits:
         self._calendar: dict[int, array[int]] = {}
         # The chance to be r days before the next visit falls with r as gaps reach beyond it.
         waiting = tuple(accumulate(1 - weight for weight in (0.0, *GAP_WEIGHTS[:-1])))
-        waits = random.choices(range(len(waiting)), cum_weights=waiting, k=users)
-        for user, wait in enumerate(waits):
-            self._note(self._day + wait, user)
+        first = 0
+        for wait, share in enumerate(waiting):
+            after = round(users * share / waiting[-1])
+            self._calendar[self._day + wait] = array("I", range(first, after))
+            first = after
         self._begin_day()
 
     def next(self, now_ms: int) -> int:

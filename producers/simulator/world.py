@@ -4,15 +4,15 @@ Upstream: `visits.py` (whose session begins when), `behaviour.py` (what happens 
 `anomalies.py` (what goes wrong). Downstream: `faults.py` sends the events, not all of them
 well. Without end: the caller takes as many as it wants.
 
-Invariants: the same arguments give the same events. Timestamps never fall by more than a few
-seconds. In memory are the sessions under way and four bytes a user.
+Invariants: the same arguments give the same events. Timestamps never fall. In memory are the
+sessions under way and four bytes a user.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from heapq import heapify, heappop, heappush, heapreplace
+from heapq import heappop, heappush, heapreplace
 from random import Random
 from typing import Any
 
@@ -23,6 +23,7 @@ from streamgauge.producers.simulator.content import Content
 from streamgauge.producers.simulator.users import PLATFORM_WEIGHTS, PLATFORMS, user_of
 from streamgauge.producers.simulator.visits import (
     DAY_MS,
+    HOUR_MS,
     MEAN_GAP_DAYS,
     SESSIONS_PER_DAY,
     Visits,
@@ -48,12 +49,17 @@ FIRST_MS = 90_000
 # How fast the flow of new sessions is brought back to what the span needs.
 CORRECTION_MS = 15 * 60_000
 
+NEVER = 2**63
+
+OVERTIME = 20
+"""How much faster sessions begin after the end, when the events have yet to come."""
+
 Event = dict[str, Any]
 Underway = tuple[int, int, Event, Iterator[Event]]
 
 
 class World:
-    """About `events` events between start and end, and on at that rate after it."""
+    """About `events` events between start and end; after it, on at that rate if steady."""
 
     def __init__(
         self,
@@ -78,29 +84,31 @@ class World:
 
         self._random = Random(seed)
         self._content = Content(seed)
+        self._sessions = 0
         self._visits = Visits(self._random, self.users, start_ms)
 
     def events(self) -> Iterator[Event]:
         """The events of all sessions, merged."""
         random = self._random
         underway: list[Underway] = []
-        number = 0
-        for number, session in enumerate(self._first_sessions()):
-            event = next(session)
-            underway.append((event["timestamp"], number, event, session))
-        heapify(underway)
+        for anomaly in self.anomalies:
+            if anomaly.kind == "bot":
+                envelope = {"user_id": anomaly.user_id, "browser": "headless"}
+                self._begin(self._dressed(bot_views(anomaly), envelope), underway)
+        first = self._first_arrivals()
         seen = 0
         expected = 0.0
         arrival = last = self.start_ms
         while True:
-            while not underway or arrival <= underway[0][0]:
+            while not underway or min(arrival, first[-1]) <= underway[0][0]:
+                if first[-1] <= arrival:
+                    begin = first.pop()
+                    self._begin(self._session(self._visits.next(begin), begin), underway)
+                    continue
+                self._begin(self._session(self._visits.next(arrival), arrival), underway)
                 expected += EVENTS_PER_SESSION * self.sessions_a_day * self._days(last, arrival)
                 last = arrival
-                number += 1
-                session = self._session(self._visits.next(arrival), arrival)
-                event = next(session)
-                heappush(underway, (event["timestamp"], number, event, session))
-                arrival += self._gap(arrival, expected - seen)
+                arrival = self._next_arrival(arrival, expected - seen)
             _, order, event, session = underway[0]
             following = next(session, None)
             if following is None:
@@ -112,17 +120,17 @@ class World:
                 happened["event_id"] = event_id(random, happened["timestamp"])
                 yield happened
 
-    def _first_sessions(self) -> Iterator[Iterator[Event]]:
-        """Those under way when the world begins, and the bots."""
-        for anomaly in self.anomalies:
-            if anomaly.kind == "bot":
-                envelope = {"user_id": anomaly.user_id, "browser": "headless"}
-                yield self._dressed(bot_views(anomaly), envelope)
-        minutes = SESSION_MINUTES * 60_000 / DAY_MS
-        level = 1.0 if self.steady else rhythm(self.start_ms // 3_600_000)
-        for _ in range(int(FIRST_SHARE * self.sessions_a_day * minutes * level)):
-            user = self._visits.next(self.start_ms)
-            yield self._session(user, self.start_ms + self._random.randrange(FIRST_MS))
+    def _begin(self, session: Iterator[Event], underway: list[Underway]) -> None:
+        self._sessions += 1
+        event = next(session, None)
+        if event is not None:
+            heappush(underway, (event["timestamp"], self._sessions, event, session))
+
+    def _first_arrivals(self) -> list[int]:
+        """Begins of the sessions that stand for those under way; the last is the next one."""
+        under_way = self._flow(self.start_ms, 0) * SESSION_MINUTES * 60_000
+        begins = (self._random.randrange(FIRST_MS) for _ in range(int(FIRST_SHARE * under_way)))
+        return [NEVER, *sorted((self.start_ms + begin for begin in begins), reverse=True)]
 
     def _session(self, number: int, start_ms: int) -> Iterator[Event]:
         """One user's session, with the envelope on each event."""
@@ -151,19 +159,34 @@ class World:
 
     @staticmethod
     def _dressed(actions: Iterator[Action], envelope: Event) -> Iterator[Event]:
+        now = 0
         for timestamp, event_type, fields in actions:
-            yield {**envelope, **fields, "event_type": event_type, "timestamp": timestamp}
+            now = max(now, timestamp)  # a request outlasts the pause after it now and then
+            yield {**envelope, **fields, "event_type": event_type, "timestamp": now}
 
     def _days(self, start_ms: int, end_ms: int) -> float:
         return (end_ms - start_ms) / DAY_MS if self.steady else weight_between(start_ms, end_ms)
 
-    def _gap(self, now: int, behind: float) -> int:
-        """Until the next session begins: a Poisson process, a little faster when behind."""
-        level = 1.0 if self.steady else rhythm(now // 3_600_000)
-        sessions_a_ms = self.sessions_a_day * level / DAY_MS
-        correction = 1 + behind / (EVENTS_PER_SESSION * sessions_a_ms * CORRECTION_MS)
-        rate = sessions_a_ms * min(max(correction, 0.5), 2.0)
-        return math.ceil(self._random.expovariate(rate))
+    def _next_arrival(self, now: int, behind: float) -> int:
+        """When the next session begins: a Poisson process whose rate changes by the hour."""
+        while True:
+            change = (now // HOUR_MS + 1) * HOUR_MS
+            if now < self.end_ms:
+                change = min(change, self.end_ms)
+            gap = math.ceil(self._random.expovariate(self._flow(now, behind)))
+            if now + gap < change:
+                return now + gap
+            now = change
+
+    def _flow(self, now: int, behind: float) -> float:
+        """Sessions a millisecond: by the hour, and a little more when behind."""
+        flow = self.sessions_a_day / DAY_MS
+        if not self.steady:
+            flow *= rhythm(now // HOUR_MS)
+            if now >= self.end_ms:
+                flow *= OVERTIME
+        correction = 1 + behind / (EVENTS_PER_SESSION * flow * CORRECTION_MS)
+        return flow * min(max(correction, 0.5), 2.0)
 
 
 def event_id(random: Random, timestamp: int) -> str:
