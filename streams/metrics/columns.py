@@ -35,7 +35,11 @@ def _watched_hours() -> pl.Expr:
     position = pl.col("position_ms").cast(pl.Float64)
     ended = pl.coalesce(position, pl.col("duration_ms"))
     action = pl.col("action")
-    return pl.when(action == "complete").then(ended).when(action == "skip").then(position) / 3.6e6
+    watched = pl.when(action == "complete").then(ended).when(action == "skip").then(position)
+    # polars multiplies by the reciprocal, which is not the quotient that everybody else gets
+    return watched.map_batches(
+        lambda ms: pl.Series(ms.to_numpy() / 3.6e6).fill_nan(None), return_dtype=pl.Float64
+    )
 
 
 _DERIVED: dict[str, pl.Expr] = {
