@@ -41,10 +41,11 @@ CONSENT_CHANGE_SHARE = 0.01
 
 USERS_MIN, USERS_MAX = 50, 1_000_000
 
-# Sessions that begin with the world, of those that would be under way: they are busiest at
-# their begin, and the rate shall be even.
+# Sessions that begin with the world, of those that would be under way, how soon, and how many
+# of them at once: sessions are busiest at their begin, and the rate shall be even (measured).
 FIRST_SHARE = 0.75
 FIRST_MS = 90_000
+FIRST_SKEW = 1.6
 
 # How fast the flow of new sessions is brought back to what the span needs.
 CORRECTION_MS = 15 * 60_000
@@ -129,8 +130,11 @@ class World:
     def _first_arrivals(self) -> list[int]:
         """Begins of the sessions that stand for those under way; the last is the next one."""
         under_way = self._flow(self.start_ms, 0) * SESSION_MINUTES * 60_000
-        begins = (self._random.randrange(FIRST_MS) for _ in range(int(FIRST_SHARE * under_way)))
-        return [NEVER, *sorted((self.start_ms + begin for begin in begins), reverse=True)]
+        begins = [
+            self.start_ms + int(FIRST_MS * self._random.random() ** FIRST_SKEW)
+            for _ in range(int(FIRST_SHARE * under_way))
+        ]
+        return [NEVER, *sorted(begins, reverse=True)]
 
     def _session(self, number: int, start_ms: int) -> Iterator[Event]:
         """One user's session, with the envelope on each event."""

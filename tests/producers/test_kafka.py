@@ -1,0 +1,44 @@
+"""What the mock cluster cannot show: topics that exist or do not, and LogAppendTime."""
+
+import time
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from streamgauge.producers import Client, SendRefused
+from streamgauge.producers.simulator import Simulation, simulate
+from streamgauge.schemas.topics import create_topics
+
+pytestmark = pytest.mark.kafka
+
+
+def test_a_simulation_is_in_a_real_topic_record_by_record(kafka, registry, namespace):
+    create_topics({"bootstrap.servers": kafka}, namespace)
+    with Client(kafka, registry, namespace) as client:
+        truth = simulate(client, Simulation(events=5000))
+        partitions = range(client.partitions())
+    consumer = Consumer({"bootstrap.servers": kafka, "group.id": namespace})
+    ends = [
+        consumer.get_watermark_offsets(TopicPartition(client.topic, partition), 10)[1]
+        for partition in partitions
+    ]
+    consumer.close()
+    assert sum(ends) == truth.acknowledged == 5000
+    assert all(ends)
+
+
+def test_a_callback_hears_offsets_of_a_real_topic(kafka, registry, namespace):
+    create_topics({"bootstrap.servers": kafka}, namespace)
+    heard = []
+    with Client(kafka, registry, namespace, on_delivery=lambda *told: heard.append(told)) as client:
+        for _ in range(3):
+            client.track("search", user_id="ann", timestamp=int(time.time() * 1000))
+    assert [(error, offset) for _, error, _, offset in heard] == [(None, 0), (None, 1), (None, 2)]
+
+
+def test_a_topic_that_does_not_exist_is_an_error_that_says_so(kafka, registry, namespace):
+    with (
+        Client(kafka, registry, namespace, allow_auto_create_topics=False) as client,
+        pytest.raises(SendRefused, match=f"there is no topic {namespace}"),
+    ):
+        client.partitions()
