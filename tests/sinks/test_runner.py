@@ -389,7 +389,8 @@ def test_what_retention_took_is_told_and_passed(
         feed.commit()
     ((partition, read),) = coverage(parquet.events).items()
     cut = TopicPartition(qualified(namespace, "events"), partition, 4)
-    AdminClient({"bootstrap.servers": kafka}).delete_records([cut])[cut].result(10)
+    admin = AdminClient({"bootstrap.servers": kafka})
+    admin.delete_records([cut])[cut].result(30)
     start(settings("archive"))
     until(lambda: parquet.contents() == {"a": 3.0})
     assert f"offsets {read} to 3 were deleted unread" in caplog.text
