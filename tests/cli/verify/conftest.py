@@ -6,7 +6,7 @@ waiting and comparing; that the recomputation is right is tested by hand-drawn e
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psycopg
@@ -47,6 +47,7 @@ class World:
     codec: Codec
     producer: Producer
     offsets: dict[int, int]
+    raw: list[Raw] = field(default_factory=list)
 
     def produce(self, partition: int, *values: bytes) -> None:
         for value in values:
@@ -107,7 +108,8 @@ class World:
         """As if the Postgres sink had come this far."""
         self.execute(
             "INSERT INTO {}.sink_offsets SELECT t, 0, 1, 0, %s, '', '', ''"
-            " FROM unnest(%s::text[]) t ON CONFLICT (topic, partition) DO UPDATE SET next_offset = excluded.next_offset",
+            " FROM unnest(%s::text[]) t ON CONFLICT (topic, partition)"
+            " DO UPDATE SET next_offset = excluded.next_offset",
             *(offset, ["metrics", "dead-letters", "late-events"]),
         )
 
@@ -234,7 +236,7 @@ def empty_world(
 def world(empty_world: World) -> Iterator[World]:
     """Nine records in two partitions, every target right, two minutes closed."""
     w = empty_world
-    raw: list[Raw] = []
+    raw = w.raw
 
     def send(partition: int, value: bytes) -> None:
         raw.append(Raw(partition, w.offsets[partition], 2 * T0, value))

@@ -6,19 +6,23 @@ partition 1:  v2@T0  v3@+1m  tick@+62m  v9@-1m (late)
 
 from dataclasses import replace
 
+import polars as pl
 import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from streamgauge.cli.verify import VerifyConfig, compare_namespaces, verify
 from streamgauge.cli.verify.cells import Cell, CellKey
 from streamgauge.cli.verify.errors import CutNotCoveredError, NotReachedError
 from streamgauge.schemas.events import PageView
 from streamgauge.schemas.metrics import load_definitions
-from streamgauge.schemas.records import MetricUpdate
+from streamgauge.schemas.records import MetricUpdate, Tick
 from streamgauge.sinks.postgres.migrate import migrate
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis]
 
 T0 = 1_760_000_400_000
+PARTITIONS = 2
 
 
 def version(world, *dimensions):
@@ -182,6 +186,82 @@ def test_a_cut_ends_the_reading_where_it_says(world):
     report = verify(replace(world.config, timeout=0.1, cut={0: 4, 1: 2}))
     assert (report.read, report.late) == (6, 0)
     assert all("final" in d.expected or "final" in d.found for d in report.differences)
+
+
+def archived(world, tmp_path, raw):
+    """The records as the archive's sink would have laid them down."""
+    folder = tmp_path / "archive" / world.config.namespace / "events" / "date=x" / "hour=y"
+    folder.mkdir(parents=True)
+    for partition in {each.partition for each in raw}:
+        rows = [each for each in raw if each.partition == partition]
+        offsets = [each.offset for each in rows]
+        frame = pl.DataFrame(
+            {
+                "partition": pl.Series([partition] * len(rows), dtype=pl.Int32),
+                "offset": offsets,
+                "append_time": [each.append_time for each in rows],
+                "payload": [each.value for each in rows],
+            }
+        )
+        name = f"p{partition}-{min(offsets):012d}-{max(offsets):012d}.parquet"
+        frame.write_parquet(folder / name)
+    return replace(world.config, archive=tmp_path / "archive")
+
+
+def test_the_archive_stands_in_for_the_topic(world, tmp_path):
+    report = verify(archived(world, tmp_path, world.raw))
+    assert report.ok, report.text()
+    assert (report.read, report.source) == (10, f"archive {tmp_path / 'archive'}")
+
+
+def test_an_archive_that_lacks_records_is_refused(world, tmp_path):
+    config = archived(world, tmp_path, [each for each in world.raw if each.offset > 0])
+    with pytest.raises(CutNotCoveredError, match=r"no file for .*/0 offsets 0 to 0"):
+        verify(config)
+
+
+def test_a_topic_whose_first_records_are_gone_is_refused(world):
+    admin = AdminClient(dict(world.config.kafka))
+    done = admin.delete_records([TopicPartition(world.config.events, 0, 2)])
+    for each in done.values():
+        each.result()
+    with pytest.raises(CutNotCoveredError, match=r"partitions 0\).*--archive"):
+        verify(world.config)
+
+
+def test_ticks_that_come_while_it_settles_are_taken_in(world):
+    # Ticks close the hour: Postgres says so already, the topic does not.
+    world.execute("UPDATE {}.metrics SET is_final = true WHERE window_size = '1h'")
+    closing = T0 - T0 % 3_600_000 + 7_200_000
+    once = iter([range(PARTITIONS)])
+
+    def tick(stage, done, total):
+        if stage == "settling":
+            for partition in next(once, ()):
+                world.event(partition, Tick(timestamp=closing))
+            world.commit()
+
+    config = replace(world.config, redis=None)
+    report = verify(config, progress=tick)
+    assert report.cut == {0: 7, 1: 5}
+    assert not report.closed_only
+    assert targets(report) == {"metrics"}
+
+
+def test_events_that_keep_coming_leave_closed_windows_to_compare(world):
+    world.execute("DELETE FROM {}.metrics WHERE window_size = '1d'")
+    sent = iter(["new"])
+
+    def send(stage, done, total):
+        if stage == "settling" and (event_id := next(sent, None)):
+            event = PageView(event_id=event_id, user_id="u", timestamp=T0 + 3_720_000, page_url="/")
+            world.event(0, event)
+            world.commit()
+
+    report = verify(replace(world.config, timeout=3.0), progress=send)
+    assert report.ok, report.text()
+    assert report.closed_only
+    assert "keep coming" in report.text()
 
 
 def test_two_namespaces_with_the_same_rows_are_the_same(world):
