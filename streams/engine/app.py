@@ -171,6 +171,9 @@ class App(faust.App):
 
     _new_producer_transport = _new_transport
 
+    def _create_directories(self) -> None:
+        """Faust's data directory is for tables, which there are none of here."""
+
     async def on_start(self) -> None:
         if self.engine.tasks:
             assert self._decoder is not None
