@@ -186,12 +186,11 @@ def _pruned(state: SourceState, settings: Settings) -> tuple[SourceState, list[O
     def open_pairs(run: Run) -> Array:
         return run.columns[1] + MINUTE_MS > floors[run.columns[0]]
 
-    # A record that is read again has at least the watermark W - L - 1 min before it, and its
-    # original at most L less.
+    # The watermark before a record that is read again is at least that of the checkpoint.
     expired = [
         original
         for original in state.originals.values()
-        if original.timestamp < floors[original.partition] - lateness - MINUTE_MS
+        if original.timestamp < state.clocks[original.partition].checkpoints[0][1] - lateness
     ]
     gone = {(original.partition, original.offset) for original in expired}
     return replace(
