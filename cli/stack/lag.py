@@ -8,12 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
-    IsolationLevel,
-    KafkaException,
-    TopicPartition,
-)
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streamgauge.schemas.topics import qualified
@@ -52,7 +47,9 @@ class Broker:
     """Reads ends of partitions and committed offsets."""
 
     def __init__(self, kafka: str, timeout: float = 10.0) -> None:
-        self._admin = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
+        self._conf = {"bootstrap.servers": kafka, "log_level": 0}
+        self._admin = AdminClient(self._conf)
+        self._askers: dict[str, Consumer] = {}
         self._timeout = timeout
 
     def topics(self) -> dict[str, list[int]]:
@@ -96,14 +93,13 @@ class Broker:
         ends = self.ends(qualified(namespace, topic) for topic in GROUPS[what])
         if not ends:
             return []
+        # Not by the AdminClient: a coordinator that is still loading makes it crash the process
+        # (librdkafka up to 2.16 takes itself for a consumer there).
+        asker = self._askers.get(group)
+        if asker is None:
+            asker = self._askers[group] = Consumer({**self._conf, "group.id": group})
         asked = [TopicPartition(*at) for at in ends]
-
-        def ask() -> list[TopicPartition]:
-            (future,) = self._admin.list_consumer_group_offsets(
-                [ConsumerGroupTopicPartitions(group, asked)], request_timeout=self._timeout
-            ).values()
-            return list(future.result().topic_partitions)
-
+        found = self._patiently(lambda: asker.committed(asked, timeout=self._timeout))
         return [
             Position(
                 group=group,
@@ -113,7 +109,7 @@ class Broker:
                 end=ends[at.topic, at.partition],
                 metadata=at.metadata or "",
             )
-            for at in sorted(self._patiently(ask))
+            for at in sorted(found)
         ]
 
     def delete_before(self, offsets: Mapping[tuple[str, int], int]) -> None:

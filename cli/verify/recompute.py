@@ -8,6 +8,7 @@ clock is never read; the same records in other chunks give the same answer.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, Protocol
 
 import duckdb
@@ -80,10 +81,17 @@ class Recomputation:
         kinds["user_key"] = "string"  # the last column, made here
         self._schema = {name: _TYPES.get(kind, pl.Int64) for name, kind in kinds.items()}
         self._rows: list[tuple[Any, ...]] = []
-        self._tables = duckdb.connect()
+        # In a file, so that memory does not grow with the topic; it goes with this object.
+        self._folder = TemporaryDirectory(prefix="streamgauge-verify-")
+        self._tables = duckdb.connect(f"{self._folder.name}/events.duckdb")
         types = translate.duck_types(kinds)
         columns = ", ".join(f'"{name}" {kind}' for name, kind in types.items())
         self._tables.execute(f"CREATE TABLE events ({columns})")
+
+    def close(self) -> None:
+        """Let go of the rows."""
+        self._tables.close()
+        self._folder.cleanup()
 
     def expect(self, partitions: Iterable[int]) -> None:
         """These partitions exist, whether or not anything lies in them."""

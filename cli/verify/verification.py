@@ -110,6 +110,7 @@ class _Verification:
             lateness_ms=config.lateness_ms,
             consent_denied=config.consent_default == "denied",
         )
+        stack.callback(self._oracle.close)
         self._versions = {grain.version for grain in grains}
         self._series = {series.name for series in definitions.series()}
         self._read: dict[int, int] = {}  # partition → first offset not read yet
