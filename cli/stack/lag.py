@@ -6,7 +6,7 @@ Upstream: `state`, `status`, the demo's view and its brake. Works on the embedde
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -47,7 +47,7 @@ class Broker:
     """Reads ends of partitions and committed offsets."""
 
     def __init__(self, kafka: str, timeout: float = 10.0) -> None:
-        self._conf = {"bootstrap.servers": kafka, "log_level": 0}
+        self._conf: dict[str, Any] = {"bootstrap.servers": kafka, "log_level": 0}
         self._admin = AdminClient(self._conf)
         self._askers: dict[str, Consumer] = {}
         self._timeout = timeout
