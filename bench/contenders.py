@@ -24,7 +24,7 @@ class Contender:
     guarantee: str
     prepare: Callable[[], list[str]]
     share: float = 1.0  # of the events: a slow one gets fewer
-    inner: str = "repartition"  # in the names of the topics between its stages
+    inner: str = "{group}-repartition"  # the topic between its stages
     group: str = "{group}"  # the consumer group, given the name of the run
     out: str = "{group}-out"
     environment: Mapping[str, str] | None = None
@@ -64,8 +64,13 @@ STREAMGAUGE = Contender(
     name="streamgauge",
     guarantee="exactly once",
     prepare=_ours("rollup.py"),
-    inner="partials",
+    inner="{group}-partials",
     environment={"POLARS_MAX_THREADS": "1"},
 )
-KAFKA_STREAMS = Contender(name="kstreams", guarantee="exactly once", prepare=_kafka_streams)
+KAFKA_STREAMS = Contender(
+    name="kstreams",
+    guarantee="exactly once",
+    prepare=_kafka_streams,
+    inner="{group}-by-repartition",
+)
 FAUST = Contender(name="faust", guarantee="at least once", prepare=_faust, share=0.01)

@@ -103,7 +103,7 @@ class Bench:
             bootstrap=self._bootstrap,
             group=group,
             source=source,
-            inner=contender.inner,
+            inner=contender.inner.format(group=name),
             log=CACHE / "logs" / f"{name}.log",
             timeout=self._timeout,
             environment={
