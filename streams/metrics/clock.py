@@ -55,12 +55,16 @@ class Clock:
         )
 
     def thinned(self, lateness: int) -> Clock:
-        """Without the checkpoints that nobody will go back to."""
-        needed = self.watermark - lateness - MINUTE_MS
+        """Without the checkpoints that nobody will go back to, and beginnings long ago."""
+        closed = self.watermark - lateness
         first = 0
-        while first + 1 < len(self.checkpoints) and self.checkpoints[first + 1][1] < needed:
+        while (
+            first + 1 < len(self.checkpoints)
+            and self.checkpoints[first + 1][1] < closed - MINUTE_MS
+        ):
             first += 1
-        return replace(self, checkpoints=self.checkpoints[first:]) if first else self
+        recent = {v: begun for v, begun in self.since.items() if begun > closed - WINDOW_MS["1d"]}
+        return replace(self, checkpoints=self.checkpoints[first:], since=recent)
 
     def metadata(self, versions: Iterable[str]) -> str:
         """To keep with the committed offset; of a thinned clock."""

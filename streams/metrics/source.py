@@ -165,12 +165,16 @@ def _added(state: SourceState, events: Events, plan: Plan, replay: bool) -> Sour
             users = events.frame.select(pl.Series("key", key), user=pl.col("user_key").gather(at))
             overlay = (*overlay, users)
     added = state.entries.add(*map(np.concatenate, zip(*entries, strict=True)))
+    # What is read again has gone out before, but not under a version that begins now.
+    news = addition.key
+    if replay:
+        news = news[np.isin(addition.grain, [plan.numbers[version] for version in since])]
     return replace(
         state,
         rows=rows,
         entries=added,
         seen=seen,
-        dirty=state.dirty if replay else (*state.dirty, addition.key),
+        dirty=(*state.dirty, news) if len(news) else state.dirty,
         overlay=overlay,
     )
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
+from streamgauge.schemas.metrics import WINDOW_MS
 from streamgauge.streams.metrics.fate import NONE
 from streamgauge.streams.metrics.keys import firsts
 from streamgauge.streams.metrics.merge import (
@@ -97,7 +98,11 @@ def flush(
         rollups += _rollups(closed, settings.plan, closed=True)
         gone = np.unique(closing)
         state = replace(state, rows=state.rows.keep(lambda run: ~np.isin(run.key, gone)))
-    sent = {p: replace(known, sent=int(least[p])) for p, known in state.progress.items()}
+    sent = {}
+    for partition, known in state.progress.items():
+        long_ago = closed_before[partition] - WINDOW_MS["1d"]
+        since = {version: begun for version, begun in known.since.items() if begun > long_ago}
+        sent[partition] = replace(known, sent=int(least[partition]), since=since)
     state = replace(state, minutes=(), progress=sent)
     return state, pl.concat(updates), rollups
 
