@@ -110,6 +110,7 @@ def consumer_conf(config: SinkConfig) -> dict[str, Any]:
         "group.id": group(config),
         "isolation.level": "read_committed",
         "enable.auto.commit": False,
+        "enable.partition.eof": True,  # how the session learns of markers behind the records
         "auto.offset.reset": "earliest",
         "partition.assignment.strategy": "range",
     }

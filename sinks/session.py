@@ -15,6 +15,7 @@ Kafka are for lag monitors alone and are never read.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -84,7 +85,8 @@ class Session:
         self._assigned: list[TopicPartition] | None = None
         self._to_open = False
         self._paused = False
-        self._positions: dict[Partition, int] = {}
+        self._positions: dict[Partition, int] = {}  # written up to here
+        self._ends: dict[Partition, int] = {}  # read up to here
         self._pending: list[Batch] = []
         self._written_at = self._proved_at = 0.0
         self._complaint: str | None = None
@@ -116,15 +118,29 @@ class Session:
         return min(max(self._written_at + self._interval - now, 0.02), 0.25)
 
     def _take(self, messages: Sequence[Message]) -> None:
+        """Keep messages, and how far they go: an end of partition lies behind the markers.
+
+        A rebalance may happen while messages are being collected; those of partitions that are
+        no longer read, or not yet again, are not taken.
+        """
         by_topic: dict[str, list[Message]] = {}
         for message in messages:
             error = message.error()
-            if error is None:
-                by_topic.setdefault(str(message.topic()), []).append(message)
-            else:
+            if error is not None and error.code() != KafkaError._PARTITION_EOF:
                 self._complain(error)
-        for name, some in by_topic.items():
-            self._buffer.add(self._names[name], some)
+                continue
+            topic = self._names[str(message.topic())]
+            partition, offset = message.partition(), message.offset()
+            assert partition is not None and offset is not None
+            at = topic, partition
+            if offset < self._ends.get(at, math.inf):
+                continue
+            if error is None:
+                by_topic.setdefault(topic, []).append(message)
+                offset += 1
+            self._ends[at] = offset
+        for topic, some in by_topic.items():
+            self._buffer.add(topic, some)
 
     def _complain(self, error: KafkaError) -> None:
         if error.fatal():
@@ -176,6 +192,7 @@ class Session:
             at = self._names[one.topic], one.partition
             self._positions[at] = offset = self._start(one, resume[at])
             start.append(TopicPartition(one.topic, one.partition, offset))
+        self._ends = dict(self._positions)
         self._consumer.assign(start)
         self._paused = False
         self._to_open = False
@@ -217,12 +234,11 @@ class Session:
         self._commit()
 
     def _gather(self, *, prove: bool) -> list[Batch]:
-        """One batch a topic, up to the consumer's positions: those pass markers, too."""
+        """One batch for each topic that has gone on, or for all of them."""
         ranges: dict[str, dict[int, Range]] = {}
-        for one in self._consumer.position(self._assigned or []):
-            at = self._names[one.topic], one.partition
-            start = self._positions[at]
-            ranges.setdefault(at[0], {})[at[1]] = Range(start=start, end=max(start, one.offset))
+        for (topic, partition), start in self._positions.items():
+            end = self._ends[topic, partition]
+            ranges.setdefault(topic, {})[partition] = Range(start=start, end=end)
         if prove:
             self._proved_at = self._written_at
         return [
@@ -263,9 +279,7 @@ class Session:
             try:
                 self._write()
             except StreamgaugeError as error:  # the next owner reads it again
-                log.info(
-                    "%s sink lets go of partitions with records unwritten: %s", self._kind, error
-                )
+                log.info("%s sink leaves records unwritten: %s", self._kind, error)
         self._on_lost(consumer, partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -280,7 +294,7 @@ class Session:
     def _drop(self) -> None:
         self._buffer.clear()
         self._pending = []
-        self._positions = {}
+        self._positions, self._ends = {}, {}
 
     def _pause(self, paused: bool) -> None:
         if paused != self._paused and self._positions and self._assigned:
