@@ -6,6 +6,7 @@ only sketches have a bound; a row that should not exist is a difference like a m
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import isclose
 
 from streamgauge.cli.verify.cells import Bound, Cell, CellKey
@@ -83,6 +84,13 @@ def records(
     if twice:
         differences.append(_difference(target, "repeated rows", 0, twice))
     return Comparison(target=target, keys=len(expected), differences=differences)
+
+
+def without_missing(comparison: Comparison) -> Comparison:
+    """The same with every missing row excused: the target has forgotten some, by retention."""
+    left = [each for each in comparison.differences if each.found != NOTHING]
+    missing = len(comparison.differences) - len(left)
+    return replace(comparison, differences=left, excused=comparison.excused + missing)
 
 
 def _agree(expected: Cell, found: Cell, key: CellKey) -> bool:

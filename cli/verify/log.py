@@ -95,6 +95,11 @@ class Log:
                 )
         self._consumer.unassign()
 
+    def is_whole(self, topic: str) -> bool:
+        """Whether the broker has deleted nothing of it (compaction deletes nothing that counts)."""
+        starts, _ = self.bounds(topic)
+        return not any(starts.values())
+
     def last_values(self, topic: str) -> dict[bytes | None, bytes]:
         """The value that each key has now; tombstones leave none."""
         values: dict[bytes | None, bytes] = {}

@@ -229,6 +229,20 @@ def test_a_topic_whose_first_records_are_gone_is_refused(world):
         verify(world.config)
 
 
+def test_rows_that_the_broker_has_deleted_by_retention_are_excused(world):
+    admin = AdminClient(dict(world.config.kafka))
+    for topic in ("metrics", "dead-letters"):
+        gone = TopicPartition(world.config.topic(topic), 0, 1)
+        for each in admin.delete_records([gone]).values():
+            each.result()
+    report = verify(world.config)
+    assert report.ok, report.text()
+    assert report.excused["metrics"] > 0
+    assert report.excused["dead-letters"] == 1
+    off_by_one(world)
+    assert targets(verify(replace(world.config, timeout=0.1))) == {"metrics"}
+
+
 def test_ticks_that_come_while_it_settles_are_taken_in(world):
     # Ticks close the hour: Postgres says so already, the topic does not.
     world.execute("UPDATE {}.metrics SET is_final = true WHERE window_size = '1h'")
