@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import mode
-from confluent_kafka import Message
 
 from streamgauge.schemas.codec import Codec, header_id
 from streamgauge.schemas.columnar import Decoder
+from streamgauge.schemas.consent import ConsentDefault
 from streamgauge.schemas.errors import UndecodableRecord
 from streamgauge.schemas.loading import load_event_module
 from streamgauge.schemas.metrics import builtin, load_definitions
@@ -30,6 +30,7 @@ from streamgauge.schemas.reject import Reject, dead_letter
 from streamgauge.schemas.topics import create_topics, qualified
 from streamgauge.streams.engine import App, Output
 from streamgauge.streams.engine.health import add_pages
+from streamgauge.streams.engine.task import Record
 from streamgauge.streams.metrics.tasks import MetricMerge, MetricSource
 
 AGENTS = ("source", "merge")
@@ -45,7 +46,7 @@ class WorkerConfig:
     worker_id: str = "0"
     commit_interval: float = 0.1
     lateness_ms: int = 3_600_000
-    consent_default: str = "granted"
+    consent_default: ConsentDefault = "granted"
     definitions: Path | None = None
     event_modules: tuple[str, ...] = ()
     http_port: int | None = None
@@ -70,7 +71,7 @@ class AvroDeadLetters:
             values=[self._codec.encode("dead-letters", dead_letter(r)) for r in rejects],
         )
 
-    def failed(self, record: Message, error: BaseException | None) -> Output:
+    def failed(self, record: Record, error: BaseException | None) -> Output:
         try:
             schema_id = header_id(record.value() or b"")
         except UndecodableRecord:

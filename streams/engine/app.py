@@ -14,7 +14,7 @@ import functools
 import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import faust
 from faust.transport import base
@@ -104,6 +104,10 @@ class App(faust.App):
             self._engine = Engine(group=self.conf.id, **options)
         return self._engine
 
+    @property
+    def _driver(self) -> Consumer:
+        return cast(Consumer, self.consumer)
+
     # -- agents ------------------------------------------------------------------------------
 
     def attach(self, task: Task, name: str | None = None) -> Any:
@@ -118,7 +122,7 @@ class App(faust.App):
                     await asyncio.to_thread(task.process, batch)
                 except Exception as exc:  # noted rather than raised: a restart takes seconds
                     logger.exception("%s failed", run.__name__)
-                    self.consumer.failed(exc)
+                    self._driver.failed(exc)
 
         run.__name__ = name or type(task).__name__
         run.__module__ = type(task).__module__
@@ -138,7 +142,7 @@ class App(faust.App):
                     async for reply in fun(*args, **kwargs):
                         yield reply
                 except Exception as exc:
-                    self.consumer.failed(exc)
+                    self._driver.failed(exc)
                     raise
 
             return replies
@@ -148,7 +152,7 @@ class App(faust.App):
             try:
                 return await fun(*args, **kwargs)
             except Exception as exc:
-                self.consumer.failed(exc)
+                self._driver.failed(exc)
                 raise
 
         return body
@@ -182,7 +186,8 @@ class App(faust.App):
 
     async def _wait_for_table_recovery_completed(self) -> bool:
         """Timers start once the first assignment has been taken over."""
-        return await self.wait_for_stopped(self.consumer.membership.taken_over)
+        taken_over = self._driver.membership.taken_over
+        return await self.wait_for_stopped(taken_over)  # type: ignore[arg-type]
 
     async def _on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         self.unassigned = not assigned
@@ -197,4 +202,4 @@ class App(faust.App):
 
     async def _stop_consumer(self) -> None:
         if self._consumer is not None:
-            await self._consumer.shutdown()
+            await self._driver.shutdown()

@@ -20,7 +20,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from confluent_kafka import Message
 from faust.streams import current_event
 from faust.transport.consumer import Consumer as FaustConsumer
 from faust.types import TP, ConsumerMessage
@@ -28,11 +27,13 @@ from mode import Service
 
 from streamgauge.streams.engine import faultpoint, telemetry
 from streamgauge.streams.engine.barrier import Barrier
+from streamgauge.streams.engine.engine import Engine
 from streamgauge.streams.engine.errors import Fenced, Poisoned, Rollback
 from streamgauge.streams.engine.membership import Membership
 from streamgauge.streams.engine.reader import Reader
 from streamgauge.streams.engine.restore import Restorer
 from streamgauge.streams.engine.suspicion import Suspicion
+from streamgauge.streams.engine.task import Record
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Consumer(FaustConsumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.engine = self.app.engine
+        self.engine: Engine = self.app.engine  # type: ignore[attr-defined]
         restorer = Restorer(self.engine.kafka, self.engine.namespace)
         self.reader = Reader(self.engine.kafka, self.app.conf.id)
         self.barrier = Barrier(self.engine, self.reader, restorer)
@@ -58,8 +59,8 @@ class Consumer(FaustConsumer):
             withdraw=self._withdraw,
         )
         self._delivered: list[ConsumerMessage] = []
-        self._since_commit: list[Message] = []
-        self._waiting: dict[str, list[Message]] = defaultdict(list)
+        self._since_commit: list[Record] = []
+        self._waiting: dict[str, list[Record]] = defaultdict(list)
         self._failure: BaseException | None = None
         self._failed: list[Any] = []  # messages at which agents raised
         self._suspicion = Suspicion()
@@ -159,10 +160,10 @@ class Consumer(FaustConsumer):
         if self._failure is not None:
             await self._narrow_down()
 
-    async def _take(self, messages: list[Message]) -> None:
+    async def _take(self, messages: list[Record]) -> None:
         """Per-event topics go to their agents at once; columnar ones gather until the barrier."""
         self._since_commit.extend(messages)
-        by_topic: dict[str, list[Message]] = defaultdict(list)
+        by_topic: dict[str, list[Record]] = defaultdict(list)
         for message in messages:
             by_topic[message.topic()].append(message)
         for topic, records in by_topic.items():
@@ -192,7 +193,7 @@ class Consumer(FaustConsumer):
                 await self._deliver(records[0], batch)
         await self._drained()
 
-    async def _deliver(self, record: Message, value: Any) -> None:
+    async def _deliver(self, record: Record, value: Any) -> None:
         topic, partition = record.topic(), record.partition()
         kind, timestamp = record.timestamp()
         message = ConsumerMessage(

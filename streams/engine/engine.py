@@ -7,11 +7,11 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from confluent_kafka import Message, Producer
+from confluent_kafka import Producer
 
 from streamgauge.schemas.topics import qualified
 from streamgauge.streams.engine import telemetry
-from streamgauge.streams.engine.task import Batch, Output, Task
+from streamgauge.streams.engine.task import Batch, Output, Record, Task
 from streamgauge.streams.engine.transaction import PlainCommits, Transactions
 
 logger = logging.getLogger(__name__)
@@ -20,14 +20,16 @@ logger = logging.getLogger(__name__)
 class Decoded(Protocol):
     """What a decoder gives: a frame (see `Batch`) and what could not be decoded."""
 
-    frame: Any
-    rejects: Sequence[Any]
+    @property
+    def frame(self) -> Any: ...
+    @property
+    def rejects(self) -> Sequence[Any]: ...
 
 
 class Decoder(Protocol):
     """Turns the records of one topic into columns."""
 
-    def decode(self, messages: Sequence[Message]) -> Decoded: ...
+    def decode(self, messages: Sequence[Record]) -> Decoded: ...
 
 
 class DeadLetters(Protocol):
@@ -37,7 +39,7 @@ class DeadLetters(Protocol):
         """Rows for records that could not be decoded."""
         ...
 
-    def failed(self, record: Message, error: BaseException | None) -> Output:
+    def failed(self, record: Record, error: BaseException | None) -> Output:
         """A row for a record at which an agent or a task raised."""
         ...
 
@@ -56,7 +58,7 @@ class RawDeadLetters:
             headers=[("reason", b"undecodable")],
         )
 
-    def failed(self, record: Message, error: BaseException | None) -> Output:
+    def failed(self, record: Record, error: BaseException | None) -> Output:
         place = f"{record.topic()}/{record.partition()}/{record.offset()}"
         return Output(
             topic=self.topic,
@@ -130,7 +132,7 @@ class Engine:
             columns = None if None in asked else frozenset().union(*asked)  # type: ignore[arg-type]
             self._decoders[topic] = decoder(self.unqualified(topic), columns)
 
-    def decode(self, topic: str, messages: list[Message]) -> Batch:
+    def decode(self, topic: str, messages: list[Record]) -> Batch:
         """Decode once for all tasks."""
         decoded = self._decoders[topic].decode(messages)
         return Batch(
@@ -146,7 +148,7 @@ class Engine:
             telemetry.REJECTED.labels(reject.reason).inc()
         return [self.dead_letters.rejected(rejects)]
 
-    def failed_record(self, record: Message, error: BaseException | None) -> list[Output]:
+    def failed_record(self, record: Record, error: BaseException | None) -> list[Output]:
         """The dead letter of a record that no agent could process."""
         telemetry.REJECTED.labels("agent_failed").inc()
         logger.error(

@@ -1,6 +1,6 @@
 """Named places where a test can make the process fail; in production each is an empty call.
 
-`STREAMGAUGE_FAULT=after_flush:3:kill` sends the process SIGKILL the third time it gets to
+`FAULTPOINT=after_flush:3:kill` sends the process SIGKILL the third time it gets to
 `after_flush`; `stop` sends SIGSTOP, `raise` raises RuntimeError.
 """
 
@@ -27,7 +27,7 @@ def _armed(spec: str) -> None:
     global reached
     point, _, rest = spec.partition(":")
     if point not in POINTS:
-        raise ValueError(f"STREAMGAUGE_FAULT: no point {point!r}; there are {', '.join(POINTS)}")
+        raise ValueError(f"FAULTPOINT: no point {point!r}; there are {', '.join(POINTS)}")
     count, _, action = rest.partition(":")
     left = int(count or 1)
 
@@ -42,8 +42,8 @@ def _armed(spec: str) -> None:
             raise RuntimeError(f"fault injected at {point}")
         os.kill(os.getpid(), signal.SIGSTOP if action == "stop" else signal.SIGKILL)
 
-    reached = fire
+    reached = fire  # type: ignore[assignment]
 
 
-if os.environ.get("STREAMGAUGE_FAULT"):
-    _armed(os.environ["STREAMGAUGE_FAULT"])
+if os.environ.get("FAULTPOINT"):
+    _armed(os.environ["FAULTPOINT"])

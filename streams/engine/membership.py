@@ -114,7 +114,8 @@ class Membership:
         tasks, stamps = self.engine.tasks, self.barrier.stamps
         places = [(tp.topic, tp.partition) for tp in owned]
         commits = self.restorer.committed(self.reader.kafka, places)
-        kept = {tp for tp in owned if tp in stamps and commits[tuple(tp)].stamp == stamps[tp]}
+        stamped = {TP(*place): commit.stamp for place, commit in commits.items()}
+        kept = {tp for tp in owned if tp in stamps and stamps[tp] == stamped[tp]}
         for task in tasks:
             topic = self.engine.qualified(task.topic)
             gone = {tp.partition for tp in set(stamps) - kept if tp.topic == topic}
@@ -135,7 +136,7 @@ class Membership:
             task.commit()
         self.barrier.stamps |= {TP(*place): commit.stamp for place, commit in fresh.items()}
         offsets = {TP(*place): offset for place, offset in found.items()}
-        return offsets | {tp: commits[tuple(tp)].offset for tp in kept}
+        return offsets | {tp: commits[tp.topic, tp.partition].offset for tp in kept}
 
     def status(self) -> dict[str, Any]:
         """Ownership, and the progress of restoring."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -13,11 +13,17 @@ from faust.streams import current_event
 from faust.transport.producer import Producer as FaustProducer
 from faust.types import TP, RecordMetadata
 
+from streamgauge.streams.engine.engine import Engine
+
 logger = logging.getLogger(__name__)
 
 
 class Producer(FaustProducer):
     """Sends in the transaction that the consumer's barriers commit."""
+
+    @property
+    def _engine(self) -> Engine:
+        return cast(Engine, self.app.engine)  # type: ignore[attr-defined]
 
     def supports_headers(self) -> bool:
         return True
@@ -40,7 +46,7 @@ class Producer(FaustProducer):
 
         Not yet committed then: a read_committed reader sees it after the next barrier.
         """
-        engine, loop = self.app.engine, asyncio.get_running_loop()
+        engine, loop = self._engine, asyncio.get_running_loop()
         future: asyncio.Future[RecordMetadata] = loop.create_future()
 
         def delivered(error: KafkaError | None, message: Any) -> None:
@@ -85,7 +91,7 @@ class Producer(FaustProducer):
         settings = {key: str(value) for key, value in (config or {}).items()}
         if options.get("compacting"):
             settings.setdefault("cleanup.policy", "compact")
-        admin = AdminClient(dict(self.app.engine.kafka))
+        admin = AdminClient(dict(self._engine.kafka))
         new = NewTopic(topic, partitions or 1, replication or 1, config=settings)
         future = admin.create_topics([new])[topic]
         try:

@@ -14,13 +14,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from faust.types import TP
 
 from streamgauge.streams.engine import telemetry
 from streamgauge.streams.engine.lane import Lane
+from streamgauge.streams.engine.task import Record
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class Reader:
             )
         )
 
-    async def read(self, room: int, wait: float) -> list[Message]:
+    async def read(self, room: int, wait: float) -> list[Record]:
         """Up to `room` records, after at most `wait` seconds; none from before a rebalance."""
         generation = self.generation
         messages = await self.lane.run(self._consume, room, wait)
@@ -108,9 +109,11 @@ class Reader:
 
     # -- in the lane -------------------------------------------------------------------------
 
-    def _consume(self, room: int, wait: float) -> list[Message]:
-        records, last, positions = [], {}, self.positions
-        for message in self.kafka.consume(min(room, MOST_AT_ONCE), wait):
+    def _consume(self, room: int, wait: float) -> list[Record]:
+        records: list[Record] = []
+        last: dict[tuple[str, int], Record] = {}
+        positions = self.positions
+        for message in cast(list[Record], self.kafka.consume(min(room, MOST_AT_ONCE), wait)):
             error = message.error()
             if error is None:
                 records.append(message)

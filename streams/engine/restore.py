@@ -15,7 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from confluent_kafka import (
     OFFSET_INVALID,
@@ -23,7 +23,6 @@ from confluent_kafka import (
     IsolationLevel,
     KafkaError,
     KafkaException,
-    Message,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -32,7 +31,7 @@ from streamgauge.schemas.topics import qualified
 from streamgauge.streams.engine import faultpoint, telemetry
 from streamgauge.streams.engine.engine import Engine
 from streamgauge.streams.engine.errors import Rollback
-from streamgauge.streams.engine.task import Task
+from streamgauge.streams.engine.task import Record, Task
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +118,7 @@ class Restorer:
             self._changelogs(task, owned, progress, cancelled)
 
             def replay(
-                _: Place, messages: list[Message], task: Task = task, topic: str = topic
+                _: Place, messages: list[Record], task: Task = task, topic: str = topic
             ) -> None:
                 task.replay(engine.decode(topic, messages))
 
@@ -139,9 +138,12 @@ class Restorer:
             lows = self._offsets(places, OffsetSpec.earliest())
             highs = self._offsets(places, OffsetSpec.latest())
 
-            def rows(place: Place, messages: list[Message], name: str = changelog) -> None:
+            def rows(place: Place, messages: list[Record], name: str = changelog) -> None:
                 task.restore(
-                    name, [m.key() for m in messages], [m.value() for m in messages], place[1]
+                    name,
+                    [m.key() or b"" for m in messages],
+                    [m.value() for m in messages],
+                    place[1],
                 )
 
             spans = {place: (lows[place], highs[place]) for place in places if place in highs}
@@ -168,7 +170,7 @@ class Restorer:
     def _read(
         self,
         spans: Mapping[Place, tuple[int, int]],
-        handle: Callable[[Place, list[Message]], None],
+        handle: Callable[[Place, list[Record]], None],
         progress: Progress,
         cancelled: Callable[[], bool],
     ) -> None:
@@ -197,9 +199,9 @@ class Restorer:
                 if cancelled():
                     raise Cancelled
                 faultpoint.reached("during_restore")
-                chunks: dict[Place, list[Message]] = defaultdict(list)
+                chunks: dict[Place, list[Record]] = defaultdict(list)
                 ended = set()
-                for message in consumer.consume(CHUNK, 0.2):
+                for message in cast(list[Record], consumer.consume(CHUNK, 0.2)):
                     place, offset = (message.topic(), message.partition()), message.offset()
                     if place not in left:
                         continue

@@ -15,11 +15,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import polars as pl
-    from confluent_kafka import Message
+
+
+class Record(Protocol):
+    """confluent_kafka.Message, as one that has been read: nothing but key and value is absent."""
+
+    def topic(self) -> str: ...
+    def partition(self) -> int: ...
+    def offset(self) -> int: ...
+    def timestamp(self) -> tuple[int, int]: ...
+    def headers(self) -> list[tuple[str, bytes]] | None: ...
+    def key(self) -> bytes | None: ...
+    def value(self) -> bytes | None: ...
+    def error(self) -> Any: ...
+    def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +44,7 @@ class Batch:
     """
 
     topic: str
-    messages: Sequence[Message]
+    messages: Sequence[Record]
     frame: pl.DataFrame
     rejects: Sequence[Any] = ()
 

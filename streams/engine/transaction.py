@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
@@ -146,7 +146,7 @@ class Transactions:
         else:
             partitions = output.partitions
         produce = self._begin().produce
-        delivered, headers = self._delivered, output.headers
+        delivered, headers = self._delivered, cast(Any, output.headers)
         for key, value, partition in zip(output.keys, output.values, partitions, strict=True):
             try:
                 produce(topic, value, key, partition, delivered, headers=headers)

@@ -4,7 +4,7 @@
                                ^ kill -9 ^                     ^ kill -9 ^
 
 Afterwards `verify` finds no difference, and the whole topic replayed into a fresh namespace gives
-the very same rows. STREAMGAUGE_KILL_EVENTS=300000 makes it long.
+the very same rows. KILL_EVENTS=300000 makes it long.
 """
 
 import os
@@ -31,9 +31,9 @@ pytestmark = [
     pytest.mark.timeout(1800),
 ]
 
-EVENTS = int(os.environ.get("STREAMGAUGE_KILL_EVENTS", "15000"))
-RATE = int(os.environ.get("STREAMGAUGE_KILL_RATE", "750"))
-KILLS = int(os.environ.get("STREAMGAUGE_KILLS", "5"))
+EVENTS = int(os.environ.get("KILL_EVENTS", "15000"))
+RATE = int(os.environ.get("KILL_RATE", "750"))
+KILLS = int(os.environ.get("KILLS", "5"))
 
 
 def test_nothing_is_lost_or_doubled_and_a_replay_gives_the_same_rows(

@@ -11,6 +11,7 @@ import sys
 from types import SimpleNamespace
 
 import polars as pl
+
 from streamgauge.streams.engine import App, Output, Task
 from streamgauge.streams.engine.engine import RawDeadLetters
 
@@ -54,7 +55,7 @@ class Counting(Task):
         if os.environ.get("POISON") and batch.frame["n"].is_in([666]).any():
             raise ValueError("poison")
         counts = dict(self.working)
-        for index, partition, offset, key, n in batch.frame.rows():
+        for _, partition, offset, key, n in batch.frame.rows():
             counts[partition, key] = counts.get((partition, key), 0) + n
             self.rows.append((partition, f"{partition}/{offset}".encode()))
         self.working = counts

@@ -20,7 +20,7 @@ POINTS = [
 def test_a_kill_at_any_point_neither_loses_nor_doubles(counting):
     for point in POINTS:
         counting.produce(4000)
-        counting.run(STREAMGAUGE_FAULT=f"{point}:kill")
+        counting.run(FAULTPOINT=f"{point}:kill")
     assert counting.run() == 0
     counting.assert_exact(4000 * len(POINTS))
 

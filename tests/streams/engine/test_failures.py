@@ -30,7 +30,7 @@ def test_what_cannot_be_decoded_is_dead_lettered_in_the_same_transaction(countin
     counting.produce(100)
     counting.produce(3, raw=b"no json")
     counting.produce(100)
-    assert counting.run(STREAMGAUGE_FAULT="after_flush:1:kill") == -9
+    assert counting.run(FAULTPOINT="after_flush:1:kill") == -9
     assert counting.run() == 0
     counting.assert_exact(200)
     assert [v for _, _, v in counting.read("dead")] == [b"no json"] * 3

@@ -8,6 +8,7 @@ import time
 
 import pytest
 from confluent_kafka import Consumer, Producer
+
 from streamgauge.streams.engine import App, Unsupported
 
 PROGRAM = """
