@@ -23,6 +23,17 @@ HOW_TO_GET_KAFKA = (
 )
 
 
+NEEDS = {"kafka": "kafka", "postgres": "postgres", "redis_url": "redis"}
+"""Marks by fixture: whoever asks for a server is marked as needing it."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for fixture, mark in NEEDS.items():
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(mark)
+
+
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real Apache Kafka, shared by the whole run: use `namespace` in it."""
