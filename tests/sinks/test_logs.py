@@ -1,5 +1,6 @@
 """Which log a topic is."""
 
+import time
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
@@ -81,7 +82,17 @@ def test_a_topic_made_anew_is_another_log(kafka: str, namespace: str) -> None:
     seen = set()
     for _ in range(2):
         admin.create_topics([NewTopic(namespace, 1, 1)])[namespace].result(30)
-        seen.add(Logs({"bootstrap.servers": kafka}).of([namespace])[namespace])
+        seen.add(patiently(Logs({"bootstrap.servers": kafka}), namespace))
         admin.delete_topics([namespace])[namespace].result(30)
     assert len(seen) == 2
     assert all(log.cluster_id and log.topic_id for log in seen)
+
+
+def patiently(logs: Logs, topic: str) -> Log:
+    """A topic is not known everywhere the moment it is made."""
+    for _ in range(100):
+        try:
+            return logs.of([topic])[topic]
+        except Retryable:
+            time.sleep(0.1)
+    raise AssertionError(f"{topic} is not there")
