@@ -1,6 +1,7 @@
 """Windowed metrics from events: partials per source partition, then their merge.
 
-Reading order: `parts.py` (what is added up), `plan.py` (definitions as columns), `fate.py` (which
-events count), `runs.py` (how state is kept), `source.py` and `sketches.py` (the first stage),
-`merge.py` and `results.py` (the second), `tasks.py` (both as the engine's tasks).
+Reading order: `parts.py` (what is added up), `reading.py`, `addition.py` and `plan.py` (definitions
+as arithmetic), `fate.py` (which events count), `runs.py` (how state is kept), `source.py`,
+`sketches.py` and `emission.py` (the first stage), `merge.py`, `results.py` and `updates.py` (the
+second), `tasks.py` (both as the engine's tasks).
 """

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from streamgauge.schemas.metric_fields import DERIVED, Kind
-from streamgauge.schemas.metrics import MAX_OBSERVATION, SCALE, Selection
+from streamgauge.schemas.metrics import MAX_OBSERVATION, SCALE, Condition
 
 Array = np.ndarray
 
@@ -43,7 +43,7 @@ def _watched_hours() -> pl.Expr:
 
 
 _DERIVED: dict[str, pl.Expr] = {
-    "page": pl.col("page_url").str.slice(0, pl.col("page_url").str.find("[?#]")),
+    "page": pl.col("page_url").str.replace("(?s)[?#].*", ""),
     "content_age_days": (pl.col("timestamp") - pl.col("published_at")) // 86_400_000,
     "is_error": pl.col("status").ge(500).fill_null(False) | pl.col("error_type").is_not_null(),
     "watched_hours": _watched_hours(),
@@ -64,12 +64,10 @@ def derived(fields: Iterable[str]) -> list[pl.Expr]:
     return [_DERIVED[field].alias(field) for field in fields if field in _DERIVED]
 
 
-def mask(selection: Selection) -> pl.Expr:
-    """Whether an event is taken, by its type and the conditions."""
-    terms = [_COMPARE[c.operator](pl.col(c.field), c.value) for c in selection.where]
-    if selection.events is not None:
-        terms.insert(0, pl.col("event_type").is_in(selection.events))
-    return functools.reduce(operator.and_, terms, pl.lit(True)).fill_null(False)
+def condition(where: Sequence[Condition]) -> pl.Expr:
+    """Whether all of these hold."""
+    terms = [_COMPARE[c.operator](pl.col(c.field), c.value) for c in where]
+    return functools.reduce(operator.and_, terms).fill_null(False)
 
 
 def observed(field: str, kind: Kind) -> tuple[pl.Expr, pl.Expr]:

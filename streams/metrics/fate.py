@@ -105,7 +105,7 @@ def decide(frame: pl.DataFrame, watermarks: Mapping[int, int], ids: Runs, latene
             log, partition, start, ids, lateness, verdict, watermark, originals
         )
 
-    accepted = np.flatnonzero(verdict == ACCEPTED)
+    accepted = events[verdict[events] == ACCEPTED]  # sorted by key, as they are kept
     columns = (log.timestamp, log.check, log.offset, log.partition)
     return Fates(
         verdict=verdict,

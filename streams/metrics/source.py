@@ -32,7 +32,8 @@ from streamgauge.streams.metrics.clock import MINUTE_MS, Clock
 from streamgauge.streams.metrics.fate import NONE, Fates, Original
 from streamgauge.streams.metrics.keys import combine, firsts
 from streamgauge.streams.metrics.parts import Entries, combined
-from streamgauge.streams.metrics.plan import Events, Plan
+from streamgauge.streams.metrics.plan import Plan
+from streamgauge.streams.metrics.reading import Events
 from streamgauge.streams.metrics.runs import Run, Runs
 from streamgauge.streams.metrics.sketches import Place, Sketch, Sketches
 
