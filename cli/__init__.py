@@ -10,7 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import click
+try:
+    import click
+except ImportError:
+    raise SystemExit("the command line needs `pip install 'streamgauge[all]'`") from None
 
 from streamgauge.cli.errors import explain
 

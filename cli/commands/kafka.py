@@ -12,6 +12,8 @@ from streamgauge.cli.errors import CommandError
 from streamgauge.cli.settings import Settings, configured
 from streamgauge.cli.stack.kafka import LocalKafka, running
 
+STOP_SECONDS = 30.0
+
 
 @click.group()
 def kafka() -> None:
@@ -55,9 +57,9 @@ def stop(settings: Settings, as_json: bool) -> None:
     output.write({"stopped": found[1] if found else None}, as_json, text)
 
 
-def _end(pid: int, folder: Path, timeout: float = 30.0) -> None:
+def _end(pid: int, folder: Path) -> None:
     os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + STOP_SECONDS
     while running(folder):
         if time.monotonic() > deadline:
             raise CommandError(f"process {pid} does not stop: see {folder}/kafka.log")
