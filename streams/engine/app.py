@@ -124,7 +124,7 @@ class App(faust.App):
                     logger.exception("%s failed", run.__name__)
                     self._driver.failed(exc)
 
-        run.__name__ = name or type(task).__name__
+        run.__name__ = run.__qualname__ = name or type(task).__name__
         run.__module__ = type(task).__module__
         return self.agent(topic, name=run.__name__)(run)
 

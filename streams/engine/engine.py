@@ -162,8 +162,6 @@ class Engine:
         if self._ticker is None:
             self._ticker = Producer({"linger.ms": 5, **self.kafka})
         topic = self.qualified(output.topic)
-        partitions = output.partitions
-        assert isinstance(partitions, Sequence)
-        for value, partition in zip(output.values, partitions, strict=True):
-            self._ticker.produce(topic, value, None, partition)
+        for key, value, partition in output.rows():
+            self._ticker.produce(topic, value, key, partition)
         self._ticker.poll(0)

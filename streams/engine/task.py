@@ -13,8 +13,8 @@ Invariants: `process` and `flush` touch the working state only; `commit` makes i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -61,7 +61,14 @@ class Output:
     keys: Sequence[bytes | None]
     values: Sequence[bytes | None]
     partitions: Sequence[int] | int | None = None
-    headers: Sequence[tuple[str, bytes]] | None = field(default=None)
+    headers: Sequence[tuple[str, bytes]] | None = None
+
+    def rows(self) -> Iterator[tuple[bytes | None, bytes | None, int]]:
+        """Key, value and partition of each row; -1 is a partition chosen by key."""
+        partitions = self.partitions
+        if partitions is None or isinstance(partitions, int):
+            partitions = [-1 if partitions is None else partitions] * len(self.keys)
+        return zip(self.keys, self.values, partitions, strict=True)
 
 
 class Task:

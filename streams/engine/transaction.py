@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -140,14 +140,9 @@ class Transactions:
     def write(self, output: Output) -> None:
         """Add rows to the current transaction."""
         topic = qualified(self.namespace, output.topic)
-        partitions: Iterable[int]
-        if output.partitions is None or isinstance(output.partitions, int):
-            partitions = [-1 if output.partitions is None else output.partitions] * len(output.keys)
-        else:
-            partitions = output.partitions
         produce = self._begin().produce
         delivered, headers = self._delivered, cast(Any, output.headers)
-        for key, value, partition in zip(output.keys, output.values, partitions, strict=True):
+        for key, value, partition in output.rows():
             try:
                 produce(topic, value, key, partition, delivered, headers=headers)
             except (BufferError, KafkaException):
