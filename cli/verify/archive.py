@@ -32,18 +32,20 @@ class Archive:
 
     def __init__(self, root: Path, namespace: str) -> None:
         self._folder = root / (namespace or "default") / "events"
-        self._files: dict[Path, Range] = {}
-        for path in self._folder.glob("date=*/hour=*/*.parquet"):
-            if named := _NAME.fullmatch(path.name):
-                partition, first, last = map(int, named.groups())
-                self._files[path] = Range(partition, first, last + 1)
+
+    def ends(self) -> dict[int, int]:
+        """How far each partition is archived, as next offsets."""
+        ends: dict[int, int] = {}
+        for held in self._files().values():
+            ends[held.partition] = max(held.end, ends.get(held.partition, 0))
+        return ends
 
     def uncovered(self, cut: Mapping[int, int]) -> list[Range]:
         """Offsets before the cut that no file holds: markers of transactions, or something lost."""
-        holes = []
+        files, holes = self._files().values(), []
         for partition, end in sorted(cut.items()):
             at = 0
-            held = sorted(r for r in self._files.values() if r.partition == partition)
+            held = sorted(each for each in files if each.partition == partition)
             for each in [*held, Range(partition, end, end)]:
                 if at < each.first and at < end:
                     holes.append(Range(partition, at, min(each.first, end)))
@@ -52,10 +54,11 @@ class Archive:
 
     def read(self, cut: Mapping[int, int]) -> Iterator[list[Raw]]:
         """Every record before the cut, one partition after the other, in chunks."""
+        held_by = self._files()
         for partition, end in sorted(cut.items()):
             files = [
                 str(path)
-                for path, held in self._files.items()
+                for path, held in held_by.items()
                 if held.partition == partition and held.first < end
             ]
             if not files:
@@ -67,3 +70,11 @@ class Archive:
             )
             while chunk := rows.fetchmany(_CHUNK):
                 yield [Raw(*row) for row in chunk]
+
+    def _files(self) -> dict[Path, Range]:
+        found = {}
+        for path in self._folder.glob("date=*/hour=*/*.parquet"):
+            if named := _NAME.fullmatch(path.name):
+                partition, first, last = map(int, named.groups())
+                found[path] = Range(partition, first, last + 1)
+        return found

@@ -32,6 +32,20 @@ class CellKey(NamedTuple):
         return self.window_start + WINDOW_MS[self.window_size]
 
 
+class Name(NamedTuple):
+    """What a cell is known by in Redis, whose keys have no version."""
+
+    metric: str
+    window_size: str
+    window_start: int
+    dimensions: str
+
+    @property
+    def window_end(self) -> int:
+        """The first millisecond that is no longer in the window."""
+        return self.window_start + WINDOW_MS[self.window_size]
+
+
 class Bound(Enum):
     """How near a found value has to be."""
 

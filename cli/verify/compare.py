@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import isclose
 
-from streamgauge.cli.verify.cells import Bound, Cell, CellKey
+from streamgauge.cli.verify.cells import Bound, Cell, CellKey, Name
 from streamgauge.cli.verify.report import Comparison, Difference
 
 # Both sides divide the same two integers; anything beyond the last bits of a double is wrong.
@@ -42,7 +42,7 @@ def cells(
 def values(
     target: str,
     expected: Mapping[CellKey, Cell],
-    found: Mapping[tuple[str, str, int, str], float],
+    found: Mapping[Name, float],
     expired: Keep,
 ) -> Comparison:
     """Every cell of a target that holds values alone and forgets: Redis.
@@ -52,7 +52,7 @@ def values(
     """
     differences, excused, named = [], 0, set()
     for key, cell in expected.items():
-        name = (key.metric, key.window_size, key.window_start, key.dimensions)
+        name = Name(key.metric, key.window_size, key.window_start, key.dimensions)
         named.add(name)
         value = found.get(name)
         if value is None and expired(key):
@@ -61,8 +61,7 @@ def values(
             differences.append(_difference(target, key, cell.value, value))
     for name, value in found.items():
         if name not in named:
-            key = CellKey(name[0], name[1], name[2], "", name[3])
-            differences.append(_difference(target, key, None, value))
+            differences.append(_difference(target, "|".join(map(str, name)), None, value))
     return Comparison(target=target, keys=len(named), differences=differences, excused=excused)
 
 

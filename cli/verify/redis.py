@@ -4,17 +4,15 @@ Upstream: the Redis sink. Downstream: `compare`. Invariant: reads only, by SCAN,
 server is not held up.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import redis
 
-from streamgauge.cli.verify.cells import WINDOW_MS, canonical
+from streamgauge.cli.verify.cells import WINDOW_MS, CellKey, Name, canonical
 
 _DAY_MS = WINDOW_MS["1d"]
 TTL_MS = {"1m": 7_200_000, "1h": 2 * _DAY_MS, "1d": 8 * _DAY_MS}
-
-Name = tuple[str, str, int, str]
-"""Metric, window size, window start, dimensions."""
 
 
 class Counters:
@@ -44,6 +42,11 @@ class Counters:
         self._hashes(keys, values)
         return values
 
+    def offsets(self, partitions: Iterable[int]) -> dict[int, int]:
+        """How far the sink has written the topic of metrics: next offsets, from its fences."""
+        fences = {p: f"{self._prefix}{{metrics-{p}}}:fence" for p in partitions}
+        return {p: int(self._redis.hget(fence, "offset") or 0) for p, fence in fences.items()}
+
     def _hashes(self, keys: list[str], values: dict[Name, float]) -> None:
         pipeline = self._redis.pipeline(transaction=False)
         for key in keys:
@@ -51,9 +54,9 @@ class Counters:
         for key, fields in zip(keys, pipeline.execute(), strict=True):
             name, size, start = key[len(self._prefix) :].split(":", 1)[1].rsplit(":", 2)
             for dimensions, value in fields.items():
-                values[name, size, int(start), canonical(dimensions)] = float(value)
+                values[Name(name, size, int(start), canonical(dimensions))] = float(value)
 
 
-def expired(window_size: str, window_start: int, watermark: int) -> bool:
+def expired(watermark: int, key: CellKey) -> bool:
     """Whether the sink may have let go of a window by now."""
-    return watermark >= window_start + TTL_MS[window_size]
+    return watermark >= key.window_start + TTL_MS[key.window_size]

@@ -6,7 +6,7 @@ exits 1 unless `ok`.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +56,18 @@ class Report:
     def ok(self) -> bool:
         """No target differs anywhere."""
         return not any(self.different.values())
+
+    def filled(self, comparisons: Sequence[Comparison], *, shown: int, seconds: float) -> "Report":
+        """With what the comparisons found, at most `shown` differences in words."""
+        differences = [each for one in comparisons for each in one.differences]
+        return replace(
+            self,
+            keys={each.target: each.keys for each in comparisons},
+            excused={each.target: each.excused for each in comparisons},
+            different={each.target: len(each.differences) for each in comparisons},
+            differences=tuple(differences[:shown]),
+            seconds=round(seconds, 3),
+        )
 
     def to_json(self) -> str:
         """One JSON object; `ok` first."""

@@ -105,7 +105,10 @@ class World:
         return cells
 
     def sink_passed(self, offset: int) -> None:
-        """As if the Postgres sink had come this far."""
+        """As if the sinks had come this far."""
+        for partition in range(PARTITIONS):
+            fence = f"{self.config.redis_prefix}{{metrics-{partition}}}:fence"
+            self.redis().hset(fence, "offset", str(offset))
         self.execute(
             "INSERT INTO {}.sink_offsets SELECT t, 0, 1, 0, %s, '', '', ''"
             " FROM unnest(%s::text[]) t ON CONFLICT (topic, partition)"

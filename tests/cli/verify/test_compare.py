@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from streamgauge.cli.verify import compare
-from streamgauge.cli.verify.cells import Bound, Cell, CellKey, canonical
+from streamgauge.cli.verify.cells import Bound, Cell, CellKey, Name, canonical
 
 KEY = CellKey("views", "1m", 1_760_000_400_000, "ab12cd34", '{"page":"/a"}')
 CELL = Cell(3.0, 3.0, 1.0, 2, True)
@@ -66,7 +66,7 @@ def test_users_of_a_minute_are_exact_and_of_an_hour_within_the_sketchs_bound():
     assert not found({hour: off}, {hour: replace(CELL, users=1000)})
 
 
-NAME = (KEY.metric, KEY.window_size, KEY.window_start, KEY.dimensions)
+NAME = Name(KEY.metric, KEY.window_size, KEY.window_start, KEY.dimensions)
 
 
 def in_redis(values, expired=lambda key: False):
@@ -87,7 +87,7 @@ def test_a_value_missing_in_redis_is_excused_only_when_its_time_has_passed():
 
 
 def test_a_value_too_many_in_redis_is_a_difference():
-    comparison = in_redis({NAME: 3.0, ("other", *NAME[1:]): 1.0})
+    comparison = in_redis({NAME: 3.0, NAME._replace(metric="other"): 1.0})
     assert [each.expected for each in comparison.differences] == [compare.NOTHING]
 
 
