@@ -145,4 +145,5 @@ class Barrier:
     async def close(self) -> None:
         """Abort what is open and let the producer go."""
         await self.lane.run(self.engine.transaction.close, timeout=10)
+        await self.lane.run(self.engine.close)
         self.lane.close()

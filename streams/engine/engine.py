@@ -165,3 +165,8 @@ class Engine:
         for key, value, partition in output.rows():
             self._ticker.produce(topic, value, key, partition)
         self._ticker.poll(0)
+
+    def close(self) -> None:
+        """Send the ticks that are under way."""
+        if self._ticker is not None:
+            self._ticker.flush(1)

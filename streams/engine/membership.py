@@ -69,15 +69,15 @@ class Membership:
     async def released(self, *, lost: bool) -> None:
         """Commit what is done (unless the partitions are lost), and stop."""
         self._cancel_takeover()
-        committed = False
-        if self.running and not lost:
+        committed, was_running = False, self.running
+        if was_running and not lost:
             try:
                 committed = await self._settle()
             except Exception as exc:
                 logger.warning("the commit on revocation failed: %r", exc)
         self.running = False
         await self._discard()
-        if not committed:
+        if was_running and not committed:
             logger.warning("partitions %s; rolling back", "lost" if lost else "revoked")
             await self.barrier.abort("rebalance")
         gone, self.owned, self.barrier.committed = self.owned, set(), {}
