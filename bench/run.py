@@ -138,6 +138,7 @@ def main() -> int:
     """Measure what the arguments ask for; 1 when an answer is wrong."""
     args = _arguments()
     results = []
+    load = os.getloadavg()[0]
     CACHE.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix="run-", dir=CACHE) as folder,
@@ -149,7 +150,7 @@ def main() -> int:
     table = _table(results)
     print(json.dumps([each.to_dict() for each in results]) if args.json else table)
     if not args.no_results:
-        (HERE / "RESULTS.md").write_text(_document(table, results))
+        (HERE / "RESULTS.md").write_text(_document(table, results, load))
     return int(any(not each.to_dict()["right"] for each in results))
 
 
@@ -193,7 +194,7 @@ def _table(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def _document(table: str, results: Sequence[Result]) -> str:
+def _document(table: str, results: Sequence[Result], load: float) -> str:
     titles = "\n".join(
         f"- {b.name}: {b.title}; goal ≤ {b.goal_us} µs"
         for b in BENCHMARKS.values()
@@ -204,7 +205,7 @@ def _document(table: str, results: Sequence[Result]) -> str:
         "# Benchmark results\n\n"
         f"`make bench`, {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, {memory} GB, "
         f"{platform.system()}, Python {platform.python_version()}, Apache Kafka on the same "
-        "machine.\n"
+        f"machine, load average {load:.1f} before.\n"
         "CPU is user + system of the contender's whole process tree, from its first record to "
         "the commit of the last; the broker is left out. With two sizes the figure is the slope "
         f"between them. Commit interval 1 s.\n\n{titles}\n\n{table}\n"
