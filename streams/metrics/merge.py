@@ -6,7 +6,8 @@ and window they are of. One table holds the last row of each (key, source):
 
     size 1m      source s    a source partition's minute: parts, and the offset it came from
     size 1h, 1d  source s    a source partition's distinct users
-    size 1h, 1d  FOLDED      the parts of minutes that are closed
+    size 1h, 1d  FOLDED      the parts of minutes that are closed and forgotten
+    size 1h, 1d  TOTAL       the parts of all minutes, as they were when hours were last written
 
     minutes   ... ######## | closed ++++++ | open ++++ ...      # folded, + in the table
                   folded -> F              ^ least watermark - L
@@ -15,6 +16,9 @@ A minute is closed once the least watermark over all source partitions is at its
 has not reported has none. Closed minutes are folded into their hour and day when F advances, in
 steps of ten minutes, and forgotten; then, and only then, hours and days go to the changelog. What
 is not in it is read again from the first batch that had a row of a window at F or later.
+
+Totals are brought up to date by what the minutes that changed have more than they had then; the
+table as it was then is at hand, for tables never change.
 
 Invariants: what is written follows from the last row of each (key, source), so reading rows again
 changes nothing; a final row never changes; what is throttled gets out at a fold, or when it
@@ -42,7 +46,7 @@ from streamgauge.streams.metrics.runs import Run, Runs
 
 Array = np.ndarray
 
-FOLDED = -1
+FOLDED, TOTAL = -1, -2
 SIZES = tuple(WINDOW_MS)
 SIZE_MS = np.array([WINDOW_MS[size] for size in SIZES])
 RESTORED = -1
@@ -143,6 +147,10 @@ class MergeState:
     """Keys of minutes that changed since the last flush."""
     longer: tuple[Array, ...] = ()
     """Keys of hours and days that changed since they were written last."""
+    applied: Runs = _EMPTY
+    """The table of which totals are."""
+    unapplied: tuple[Array, ...] = ()
+    """Keys of minutes that changed since then."""
 
     @property
     def settled(self) -> bool:
@@ -194,6 +202,7 @@ def step(
         rows=state.rows.add(keys, *columns),
         minutes=(*state.minutes, minutes.key) if len(minutes.key) and not replay else state.minutes,
         longer=(*state.longer, changed) if len(changed) else state.longer,
+        unapplied=(*state.unapplied, minutes.key) if len(minutes.key) else state.unapplied,
     )
 
 
@@ -298,7 +307,7 @@ def restored(
             rollup.dimensions,
         )
         if rollup.parts:
-            rows.append((*place, FOLDED, -1, rollup.parts))
+            rows += [(*place, source, -1, rollup.parts) for source in (FOLDED, TOTAL)]
         for source, users in json.loads(rollup.users).items():
             rows.append((*place, int(source), users, None))
     if not rows:
@@ -314,7 +323,11 @@ def restored(
 
 def without(state: MergeState, partitions: set[int]) -> MergeState:
     """Without these partitions."""
-    rows = state.rows.keep(lambda run: ~np.isin(run.columns[PARTITION], list(partitions)))
+
+    def others(run: Run) -> Array:
+        return ~np.isin(run.columns[PARTITION], list(partitions))
+
+    rows, applied = state.rows.keep(others), state.applied.keep(others)
     progress = {p: known for p, known in state.progress.items() if p not in partitions}
     # Keys that are gone find no rows when their turn comes.
-    return replace(state, rows=rows, progress=progress)
+    return replace(state, rows=rows, applied=applied, progress=progress)

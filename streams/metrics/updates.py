@@ -26,6 +26,7 @@ from streamgauge.streams.metrics.merge import (
     SIZES,
     SOURCE,
     START,
+    TOTAL,
     USERS,
     MergeState,
     Settings,
@@ -33,7 +34,7 @@ from streamgauge.streams.metrics.merge import (
     newest,
     with_window,
 )
-from streamgauge.streams.metrics.parts import Entries, combined, pack, unpack
+from streamgauge.streams.metrics.parts import MIN, Entries, combined, pack, slot, unpack
 from streamgauge.streams.metrics.plan import Plan
 from streamgauge.streams.metrics.runs import Run
 
@@ -85,19 +86,21 @@ def flush(
     minutes = with_window(_rows_of(state, _unique(*state.minutes, closing)), 0, settings.plan)
     updates = [_updates(minutes, least, state, settings)]
 
-    state, rollups, has_folded = _folded(state, closed_before, settings.plan)
-    closing = _closing(state, closed_before, settings.lateness, 1)
-    keys = _unique(closing)
-    if longer_due or has_folded:
-        keys = _unique(closing, *state.longer)
-        state = replace(state, longer=())
-    if len(keys):
-        updates.append(_updates(_longer(state, keys, settings.plan), least, state, settings))
-    if len(closing):
-        closed = newest(_rows_of(state, _unique(closing)))
+    rollups: list[Rollup] = []
+    folds = _folds(state, closed_before)
+    if longer_due or folds:
+        state = _applied(state, settings.plan)
+        state, rollups = _folded(state, folds, settings.plan)
+        # Whatever closes here has been folded: an hour ends where a fold does.
+        closing = _unique(_closing(state, closed_before, settings.lateness, 1))
+        longer = _rows_of(state, _unique(closing, *state.longer))
+        updates.append(_updates(longer, least, state, settings))
+        closed = longer.take(np.isin(longer.key, closing).nonzero()[0])
         rollups += _rollups(closed, settings.plan, closed=True)
-        gone = np.unique(closing)
-        state = replace(state, rows=state.rows.keep(lambda run: ~np.isin(run.key, gone)))
+        rows = state.rows
+        if len(closing):
+            rows = rows.keep(lambda run: ~np.isin(run.key, closing))
+        state = replace(state, rows=rows, applied=rows, longer=())
     sent = {}
     for partition, known in state.progress.items():
         long_ago = closed_before[partition] - WINDOW_MS["1d"]
@@ -135,67 +138,81 @@ def _closing(state: MergeState, closed_before: Array, lateness: int, size: int) 
     return state.rows.where(wanted).key
 
 
-def _folded(
-    state: MergeState, closed_before: Array, plan: Plan
-) -> tuple[MergeState, list[Rollup], bool]:
-    """With closed minutes in their hours and days, where F advances."""
+def _folds(state: MergeState, closed_before: Array) -> dict[int, int]:
+    """The partitions in which F advances, and how far."""
     upto = closed_before // FOLD_MS * FOLD_MS
-    upto = np.where(closed_before <= NONE, NONE, upto)
-    before = np.full(len(upto), NONE)
-    offset = np.zeros(len(upto), np.int64)
-    fold_offset = np.zeros(len(upto), np.int64)
-    for partition, known in state.progress.items():
-        before[partition], offset[partition] = known.folded, known.offset
-        fold_offset[partition] = known.fold_offset
-    folds = upto > before
-    if not folds.any():
-        return state, [], False
+    return {
+        partition: int(upto[partition])
+        for partition, known in state.progress.items()
+        if closed_before[partition] > NONE and upto[partition] > known.folded
+    }
+
+
+def _folded(
+    state: MergeState, folds: Mapping[int, int], plan: Plan
+) -> tuple[MergeState, list[Rollup]]:
+    """With closed minutes in their hours and days, where F advances."""
+    if not folds:
+        return state, []
+    upto = np.full(max(state.progress) + 1, NONE)
+    fold_offset = np.full(len(upto), np.iinfo(np.int64).max)
+    for partition, limit in folds.items():
+        upto[partition] = limit
+        fold_offset[partition] = state.progress[partition].fold_offset
 
     def closed(run: Run) -> Array:
         return (run.columns[SIZE] == 0) & (run.columns[START] < upto[run.columns[PARTITION]])
 
     def new_users(run: Run) -> Array:
-        partition = run.columns[PARTITION]
-        is_new = run.columns[OFFSET] >= fold_offset[partition]
-        return folds[partition] & is_new & (run.columns[USERS] >= 0)
+        is_new = run.columns[OFFSET] >= fold_offset[run.columns[PARTITION]]
+        return is_new & (run.columns[USERS] >= 0)
 
     minutes = newest(state.rows.where(closed))
     longer = [lengthened(with_window(minutes, size, plan), size) for size in (1, 2)]
     keys = _unique(*(run.key for run in longer))
-    folded = _rows_of(state, keys)
-    folded = folded.take(np.flatnonzero(folded.columns[SOURCE] == FOLDED))
-    total, entries = _summed(_stacked(folded, *longer))
-    columns = list(total.columns)
-    columns[SOURCE] = np.full(len(total.key), FOLDED, np.int32)
-    columns[OFFSET] = offset[columns[PARTITION]]
-    columns[USERS] = np.full(len(total.key), -1)
-    columns[PARTS] = np.empty(len(total.key), object)
-    columns[PARTS][:] = pack(entries, len(total.key))
-
+    folded = _of_source(_rows_of(state, keys), FOLDED)
+    new = _packed(*_summed(_stacked(folded, *longer)), FOLDED, state)
     touched = _unique(keys, state.rows.where(new_users).key)
-    rows = state.rows.keep(lambda run: ~closed(run)).add(total.key, *columns)
+    rows = state.rows.keep(lambda run: ~closed(run)).add(new.key, *new.columns)
     progress = dict(state.progress)
-    for partition, known in state.progress.items():
-        if folds[partition]:
-            progress[partition] = replace(
-                known,
-                folded=int(upto[partition]),
-                fold_offset=known.offset,
-                marks=tuple(mark for mark in known.marks if mark[1] >= upto[partition]),
-            )
+    for partition, limit in folds.items():
+        known = state.progress[partition]
+        marks = tuple(mark for mark in known.marks if mark[1] >= limit)
+        progress[partition] = replace(known, folded=limit, fold_offset=known.offset, marks=marks)
     state = replace(state, rows=rows, progress=progress)
-    return state, _rollups(_rows_of(state, touched), plan), True
+    return state, _rollups(_rows_of(state, touched), plan)
 
 
-def _longer(state: MergeState, keys: Array, plan: Plan) -> Run:
-    """All rows that these hours and days are made of, sorted by key."""
-    minutes = state.rows.where(lambda run: run.columns[SIZE] == 0)
-    found = [_rows_of(state, keys)]
-    for size in (1, 2):
-        of_size = with_window(minutes, size, plan)
-        wanted = np.isin(lengthened(of_size, size).key, keys)
-        found.append(lengthened(newest(of_size.take(wanted.nonzero()[0])), size))
-    return _stacked(*found)
+def _applied(state: MergeState, plan: Plan) -> MergeState:
+    """With totals of all minutes."""
+    changed = _unique(*state.unapplied)
+    now, then = _rows_of(state, changed), _rows_of(replace(state, rows=state.applied), changed)
+    more, less = (
+        [lengthened(with_window(minutes, size, plan), size) for size in (1, 2)]
+        for minutes in (now, then)
+    )
+    keys = _unique(*(run.key for run in more))
+    total = _of_source(_rows_of(state, keys), TOTAL)
+    new = _packed(*_summed(_stacked(total, *more), less=_stacked(*less)), TOTAL, state)
+    return replace(state, rows=state.rows.add(new.key, *new.columns), unapplied=())
+
+
+def _of_source(run: Run, source: int) -> Run:
+    return run.take((run.columns[SOURCE] == source).nonzero()[0])
+
+
+def _packed(groups: Run, entries: Entries, source: int, state: MergeState) -> Run:
+    """Rows of a source of our own with these parts."""
+    columns = list(groups.columns)
+    offsets = np.zeros(max(state.progress, default=0) + 1, np.int64)
+    for partition, known in state.progress.items():
+        offsets[partition] = known.offset
+    columns[SOURCE] = np.full(len(groups.key), source, np.int32)
+    columns[OFFSET] = offsets[columns[PARTITION]]
+    columns[USERS] = np.full(len(groups.key), -1)
+    columns[PARTS] = np.empty(len(groups.key), object)
+    columns[PARTS][:] = pack(entries, len(groups.key))
+    return Run(key=groups.key, columns=tuple(columns))
 
 
 def _stacked(*runs: Run) -> Run:
@@ -213,13 +230,30 @@ def _grouped(run: Run) -> tuple[Run, Array]:
     return run.take(is_first.nonzero()[0]), np.cumsum(is_first) - 1
 
 
-def _summed(run: Run) -> tuple[Run, Entries]:
-    """One row of each key, and the sum of their parts."""
+def _summed(run: Run, less: Run | None = None) -> tuple[Run, Entries]:
+    """One row of each key, and the sum of their parts.
+
+    `less` are rows as they were before: their sums are taken off, their extremes are in the new
+    ones as well.
+    """
     groups, group = _grouped(run)
+    entries = _entries(run, group)
+    if less is not None and len(less.key):
+        before = _entries(less, np.searchsorted(groups.key, less.key))
+        sums = before.slot < slot(MIN, 0)
+        entries = Entries(
+            np.concatenate([entries.row, before.row[sums]]),
+            np.concatenate([entries.slot, before.slot[sums]]),
+            np.concatenate([entries.value, -before.value[sums]]),
+        )
+    return groups, combined(entries)
+
+
+def _entries(run: Run, group: Array) -> Entries:
+    """All parts of rows, by the groups that the rows are in."""
     has_parts = np.array([parts is not None for parts in run.columns[PARTS]], bool)
     entries = unpack(run.columns[PARTS][has_parts].tolist())
-    row = group[has_parts][entries.row]
-    return groups, combined(Entries(row, entries.slot, entries.value))
+    return Entries(group[has_parts][entries.row], entries.slot, entries.value)
 
 
 def _rollups(run: Run, plan: Plan, *, closed: bool = False) -> list[Rollup]:
@@ -233,7 +267,7 @@ def _rollups(run: Run, plan: Plan, *, closed: bool = False) -> list[Rollup]:
     for number, source, count, packed in rows:
         if source == FOLDED:
             parts[number] = packed
-        else:
+        elif source != TOTAL:
             users[number][source] = count
     columns = (groups.columns[c].tolist() for c in (PARTITION, SIZE, START, GRAIN, DIMENSIONS))
     return [
@@ -254,7 +288,8 @@ def _rollups(run: Run, plan: Plan, *, closed: bool = False) -> list[Rollup]:
 
 
 def _updates(run: Run, least: Array, state: MergeState, settings: Settings) -> pl.DataFrame:
-    """The metrics of rows of minutes, hours or days, sorted by key."""
+    """The metrics of rows of minutes, or of hours and days, sorted by key."""
+    run = run.take((run.columns[SOURCE] != FOLDED).nonzero()[0])
     groups, entries = _summed(run)
     partition, grain, size, start = (groups.columns[c] for c in (PARTITION, GRAIN, SIZE, START))
     users = _users(run, size)
