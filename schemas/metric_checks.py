@@ -13,7 +13,7 @@ from streamgauge.schemas.metric_fields import DERIVED, Kind, field_kind
 from streamgauge.schemas.metric_file import Fault, Place, suggest
 
 if TYPE_CHECKING:
-    from streamgauge.schemas.metrics import MetricDefinition, Part
+    from streamgauge.schemas.metric_definition import MetricDefinition, Part
 
 Operator = Literal["eq", "ne", "lt", "le", "gt", "ge", "in", "not_null"]
 
@@ -93,8 +93,8 @@ def _classes(events: Sequence[str] | None) -> list[type[Event]]:
 
 
 def kind_of(field: str, events: Sequence[str] | None) -> Kind | None:
-    kinds = {field_kind(cls, field) for cls in _classes(events)}
-    return kinds.pop() if len(kinds) == 1 else None
+    """What it holds; the types that have it agree (`envelope.register_event` sees to it)."""
+    return field_kind(_classes(events)[0], field)
 
 
 def _field_fault(field: str, events: Sequence[str] | None, allowed: Sequence[Kind]) -> str | None:
@@ -107,9 +107,6 @@ def _field_fault(field: str, events: Sequence[str] | None, allowed: Sequence[Kin
         fields = {name for name in names if field_kind(without[0], name) in allowed}
         hint = "" if events else " (or name the events)"
         return f"{field} is unknown to {owner}{hint}: {suggest(field, fields)}"
-    if len(set(kinds.values())) > 1:
-        told = ", ".join(f"{k} in {c.model_fields['event_type'].default}" for c, k in kinds.items())
-        return f"{field} is not the same everywhere ({told}): make one metric of each"
     kind = next(iter(kinds.values()), None)
     if kind is not None and kind not in allowed:
         return f"{field} is of kind {kind}: allowed here: {', '.join(allowed)}"

@@ -47,23 +47,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from streamgauge.schemas.metric_checks import Operator, faults_of, kind_of
+from streamgauge.schemas.metric_definition import (
+    Aggregate,
+    MetricDefinition,
+    MetricFile,
+    Part,
+    WindowSize,
+    explained,
+)
 from streamgauge.schemas.metric_fields import Kind
 from streamgauge.schemas.metric_file import (
-    Fault,
     MetricDefinitionError,
-    Place,
     parse,
     problems_at,
-    suggest,
 )
-
-WindowSize = Literal["1m", "1h", "1d"]
-Aggregate = Literal["count", "sum", "mean", "min", "max", "distinct_users", "ratio", "quantiles"]
 
 WINDOW_MS: dict[str, int] = {"1m": 60_000, "1h": 3_600_000, "1d": 86_400_000}
 SCALE = 1_000_000
@@ -165,50 +167,6 @@ def percentile(q: float) -> str:
     return "p" + f"{q * 100:.10g}".replace(".", "_")
 
 
-class Part(BaseModel):
-    """Which events a metric, or one part of a ratio, takes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    events: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    where: dict[str, Any] = {}
-    field: str | None = None
-
-
-class MetricDefinition(Part):
-    """One entry of the file, as written."""
-
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=100)]
-    description: str = ""
-    aggregate: Aggregate
-    numerator: Part | None = None
-    denominator: Part | None = None
-    quantiles: (
-        Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=1)] | None
-    ) = None
-    dimensions: tuple[str, ...] | None = None
-    by: Annotated[tuple[tuple[str, ...], ...], Field(min_length=1)] | None = None
-    windows: Annotated[tuple[WindowSize, ...], Field(min_length=1)] = ("1m", "1h", "1d")
-    unit: str | None = None
-
-    @property
-    def breakdowns(self) -> tuple[tuple[str, ...], ...]:
-        """The sets of dimensions, each sorted."""
-        given = self.by if self.by is not None else (self.dimensions or (),)
-        return tuple(dict.fromkeys(tuple(sorted(dims)) for dims in given))
-
-    @property
-    def sizes(self) -> tuple[WindowSize, ...]:
-        return tuple(size for size in get_args(WindowSize) if size in self.windows)
-
-
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    extends: Literal["builtin", "none"] = "builtin"
-    metrics: tuple[MetricDefinition, ...] = ()
-
-
 @dataclass(frozen=True)
 class Definitions:
     """A complete, correct set of definitions."""
@@ -270,9 +228,9 @@ def load_definitions(source: Path | str, name: str = "<text>") -> Definitions:
             raise MetricDefinitionError([f"{name}: cannot be read: {error.strerror}"]) from error
     content, lines = parse(source, name)
     try:
-        file = _File.model_validate(content)
+        file = MetricFile.model_validate(content)
     except ValidationError as error:
-        raise problems_at(name, content, lines, map(_explain, error.errors())) from None
+        raise problems_at(name, content, lines, map(explained, error.errors())) from None
     faults = list(faults_of(file.metrics))
     if faults:
         raise problems_at(name, content, lines, faults)
@@ -293,25 +251,6 @@ def load_definitions(source: Path | str, name: str = "<text>") -> Definitions:
 def builtin() -> Definitions:
     """The built-in catalogue."""
     return load_definitions(CATALOGUE)
-
-
-def _explain(error: Any) -> Fault:
-    """A pydantic error as a place and a sentence."""
-    path: Place = tuple(error["loc"])
-    place = str(path[-1]) if path else "the file"
-    given = error["input"]
-    match error["type"]:
-        case "extra_forbidden":
-            model: type[BaseModel] = _File
-            if len(path) > 2:
-                model = Part if path[-2] in ("numerator", "denominator") else MetricDefinition
-            return path, f"unknown key {place}: {suggest(place, model.model_fields)}"
-        case "missing":
-            return path, f"{place} is missing"
-        case "literal_error":
-            return path, f"{place} is {given!r}: allowed: {error['ctx']['expected']}"
-        case _:
-            return path, f"{place} is {given!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
 
 
 def _conditions(where: Mapping[str, Any]) -> tuple[Condition, ...]:

@@ -41,6 +41,7 @@ from streamgauge.schemas.metrics import WINDOW_MS
 from streamgauge.streams.metrics.fate import NONE
 from streamgauge.streams.metrics.keys import combine, mix, of_strings
 from streamgauge.streams.metrics.plan import Plan
+from streamgauge.streams.metrics.progress import Progress
 from streamgauge.streams.metrics.results import Results
 from streamgauge.streams.metrics.runs import Run, Runs
 
@@ -84,57 +85,6 @@ class Settings:
     @cached_property
     def results(self) -> list[Results]:
         return [Results(grain) for grain in self.plan.grains]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """How far a partition of `metric-partials` has come."""
-
-    watermarks: Mapping[int, int] = field(default_factory=dict)
-    """By source partition."""
-    since: Mapping[str, int] = field(default_factory=dict)
-    """When versions began, in the source partition where they began last."""
-    folded: int = NONE
-    """F: minutes before it are in their hours and days."""
-    fold_offset: int = 0
-    """The next offset when F advanced last."""
-    marks: tuple[tuple[int, int], ...] = ()
-    """(first offset of a batch, F until which it is needed), both increasing."""
-    offset: int = 0
-    """The next one."""
-    sent: int = NONE
-    """The least watermark at the last flush."""
-
-    def least(self, sources: int) -> int:
-        return min(self.watermarks.values()) if len(self.watermarks) >= sources else NONE
-
-    def metadata(self) -> str:
-        """To keep with the committed offset."""
-        needed = [offset for offset, until in self.marks if until >= self.folded]
-        content = {
-            "from": needed[0] if needed else None,
-            "folded": None if self.folded == NONE else self.folded,
-            "fold_offset": self.fold_offset,
-            "watermarks": dict(self.watermarks),
-            "since": dict(self.since),
-        }
-        return json.dumps(content, separators=(",", ":"))
-
-    @staticmethod
-    def resumed(offset: int, metadata: str, sources: int) -> tuple[Progress, int]:
-        """And the offset to read again from."""
-        if not metadata:
-            return Progress(offset=offset), offset
-        content = json.loads(metadata)
-        progress = Progress(
-            watermarks={int(p): wm for p, wm in content["watermarks"].items()},
-            since=content["since"],
-            folded=NONE if content["folded"] is None else content["folded"],
-            fold_offset=content["fold_offset"],
-            offset=offset,
-        )
-        progress = replace(progress, sent=progress.least(sources))
-        return progress, offset if content["from"] is None else content["from"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,41 +1,29 @@
 """Both stages of the metrics as tasks of the engine: bytes in, bytes out.
 
 Upstream: the engine, see `streams.engine.task`. Downstream: the topics of `schemas.topics`. What
-is computed is elsewhere in this folder; here are state and its stable copy, encoding, and
+is computed and written is elsewhere in this folder; here are the state and its stable copy, and
 throttling, which is all that the clock is for.
 """
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
-import polars as pl
 
 from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.consent import ConsentDefault
 from streamgauge.schemas.consent_columns import identifiable_rows
-from streamgauge.schemas.encoder import Encoder
-from streamgauge.schemas.metric_records import MetricPartial, MetricRollup, UserSketch
+from streamgauge.schemas.metric_records import MetricRollup
 from streamgauge.schemas.metrics import Definitions
-from streamgauge.schemas.records import DeadLetter, LateEvent, MetricUpdate, Tick
+from streamgauge.schemas.records import Tick
 from streamgauge.schemas.registry import Registry
-from streamgauge.schemas.topics import (
-    DEAD_LETTERS,
-    EVENTS,
-    LATE_EVENTS,
-    METRIC_PARTIALS,
-    METRIC_ROLLUPS,
-    METRIC_USERS,
-    METRICS,
-)
+from streamgauge.schemas.topics import EVENTS, METRIC_PARTIALS, METRIC_ROLLUPS, METRIC_USERS
 from streamgauge.streams.engine.task import Batch, Output, Task
-from streamgauge.streams.metrics import emission, fate, merge, source, updates
-from streamgauge.streams.metrics.fate import Fates, Original
+from streamgauge.streams.metrics import emission, merge, source, updates
+from streamgauge.streams.metrics.fate import Original
+from streamgauge.streams.metrics.outputs import MergeOutputs, SourceOutputs
 from streamgauge.streams.metrics.plan import Plan
 from streamgauge.streams.metrics.sketches import Place, Sketch
 
@@ -68,17 +56,14 @@ class MetricSource(Task):
         self._tick_after = tick_after_ms
         self._plan = Plan(definitions)
         self.columns = self._plan.columns
-        self._partitions = partitions
         self._settings = source.Settings(
             plan=self._plan,
             lateness=lateness_ms,
             identifiable=identifiable_rows(consent_default),
         )
         self._codec = Codec(registry)
-        self._partials = Encoder(registry, METRIC_PARTIALS.name, MetricPartial)
-        self._late = Encoder(registry, LATE_EVENTS.name, LateEvent)
-        self._dead = Encoder(registry, DEAD_LETTERS.name, DeadLetter)
-        self._sketches = Encoder(registry, METRIC_USERS.name, UserSketch)
+        versions = [grain.version for grain in self._plan.grains]
+        self._encode = SourceOutputs(registry, versions, partitions)
         self._stable = self._state = source.SourceState()
         self._outputs: list[Output] = []
         self._changelog: dict[int, dict[bytes, bytes | None]] = {}
@@ -95,7 +80,7 @@ class MetricSource(Task):
         if not batch.frame.height:
             return
         state, fates = source.step(self._state, batch.frame, self._settings)
-        outputs = [self._late_events(batch, fates), self._future(batch, fates)]
+        outputs = [self._encode.late_events(batch, fates), self._encode.future(batch, fates)]
         self._state = state
         self._outputs += [output for output in outputs if output.keys]
         partition = batch.frame["partition"].to_numpy()
@@ -109,9 +94,9 @@ class MetricSource(Task):
         if due:
             self._users_at = now
         yield from self._outputs
-        yield self._values(emitted)
-        yield self._watermarks(emitted)
-        yield self._saved(emitted)
+        yield self._encode.values(emitted)
+        yield self._encode.watermarks(emitted)
+        yield self._encode.saved(emitted)
 
     def commit(self) -> None:
         self._stable, self._outputs = self._state, []
@@ -191,94 +176,6 @@ class MetricSource(Task):
         self._changelog = {}
         self._state = source.restored(self._state, sketches, originals)
 
-    def _late_events(self, batch: Batch, fates: Fates) -> Output:
-        late = np.flatnonzero(fates.verdict == fate.LATE)
-        rows = batch.frame[late]
-        messages = [batch.messages[index] for index in rows["index"]]
-        values = [message.value() or b"" for message in messages]
-        table = rows.select(
-            pl.lit(EVENTS.name).alias("topic"),
-            pl.col("partition").cast(pl.Int64),
-            *("offset", "event_id", "event_type", pl.col("user_key").alias("user_id"), "timestamp"),
-            pl.Series("watermark", fates.watermark[late], pl.Int64),
-            pl.Series("schema_id", [_schema_id(value) for value in values], pl.Int64),
-            pl.Series("payload", values, pl.Binary),
-        )
-        return Output(topic=LATE_EVENTS.name, keys=_places(rows), values=self._late.encode(table))
-
-    def _future(self, batch: Batch, fates: Fates) -> Output:
-        rows = batch.frame[np.flatnonzero(fates.verdict == fate.FUTURE)]
-        messages = [batch.messages[index] for index in rows["index"]]
-        values = [message.value() or b"" for message in messages]
-        ahead = pl.format(
-            "timestamp is {} ms after the record was appended: the sender's clock is wrong",
-            pl.col("timestamp") - pl.col("append_time"),
-        )
-        table = rows.select(
-            pl.lit(EVENTS.name).alias("topic"),
-            pl.col("partition").cast(pl.Int64),
-            "offset",
-            pl.Series("schema_id", [_schema_id(value) for value in values], pl.Int64),
-            pl.lit("future").alias("reason"),
-            ahead.alias("detail"),
-            pl.Series("payload", values, pl.Binary),
-            pl.Series("key", [message.key() for message in messages], pl.Binary),
-            pl.col("append_time").alias("failed_at"),
-        )
-        return Output(topic=DEAD_LETTERS.name, keys=_places(rows), values=self._dead.encode(table))
-
-    def _values(self, emitted: emission.Emission) -> Output:
-        versions = [grain.version for grain in self._plan.grains]
-        rows: list[tuple[Any, ...]] = [
-            (partition, "1m", start, versions[grain], dimensions, parts, None)
-            for partition, grain, start, dimensions, parts in emitted.minutes
-        ]
-        rows += [(*place, None, users) for place, users in emitted.users]
-        table = pl.DataFrame(rows, schema=_VALUES, orient="row")
-        return Output(
-            topic=METRIC_PARTIALS.name,
-            keys=[f"{p}|{s}|{at}|{v}|{d}".encode() for p, s, at, v, d, *_ in rows],
-            values=self._partials.encode(table),
-            partitions=[partition_of(v, d, self._partitions) for _, _, _, v, d, *_ in rows],
-        )
-
-    def _watermarks(self, emitted: emission.Emission) -> Output:
-        """Each one to every partition, after the values that it closes."""
-        table = pl.DataFrame(
-            emitted.watermarks,
-            schema={"source_partition": pl.Int64, "watermark": pl.Int64, "since": pl.String},
-            orient="row",
-        )
-        keys = [f"{partition}|watermark".encode() for partition, *_ in emitted.watermarks]
-        every = range(self._partitions)
-        return Output(
-            topic=METRIC_PARTIALS.name,
-            keys=keys * self._partitions,
-            values=self._partials.encode(table) * self._partitions,
-            partitions=[partition for partition in every for _ in keys],
-        )
-
-    def _saved(self, emitted: emission.Emission) -> Output:
-        """Rows of the changelog, in the partition of the events that they come from."""
-        rows: list[tuple[Any, ...]] = [
-            (*place, sketch, None, None, None) for place, sketch in emitted.sketches
-        ]
-        rows += [
-            (o.partition, None, None, None, None, None, o.event_id, o.timestamp, o.offset)
-            for o, _ in emitted.originals
-        ]
-        keys = ["|".join(map(str, place)) for place, _ in emitted.sketches]
-        keys += [f"{o.partition}|id|{o.offset}" for o, _ in emitted.originals]
-        kept = [sketch is not None for _, sketch in emitted.sketches]
-        kept += [needed for _, needed in emitted.originals]
-        values = self._sketches.encode(pl.DataFrame(rows, schema=_SAVED, orient="row"))
-        return Output(
-            topic=METRIC_USERS.name,
-            keys=[key.encode() for key in keys],
-            values=[value if keep else None for value, keep in zip(values, kept, strict=True)],
-            partitions=[row[0] for row in rows],
-        )
-
 
 class MetricMerge(Task):
     """Partials to metrics."""
@@ -300,8 +197,7 @@ class MetricMerge(Task):
             plan=self._plan, lateness=lateness_ms, sources=source_partitions
         )
         self._codec = Codec(registry)
-        self._updates = Encoder(registry, METRICS.name, MetricUpdate)
-        self._rollups = Encoder(registry, METRIC_ROLLUPS.name, MetricRollup)
+        self._encode = MergeOutputs(registry)
         self._stable = self._state = merge.MergeState()
         self._changelog: dict[int, dict[bytes, bytes | None]] = {}
         self._longer_at = float("-inf")
@@ -318,13 +214,8 @@ class MetricMerge(Task):
         self._state, rows, rollups = updates.flush(self._state, self._settings, longer_due=due)
         if due:
             self._longer_at = now
-        places = rows.select("window_size", "window_start", "version", "dimensions").rows()
-        yield Output(
-            topic=METRICS.name,
-            keys=["|".join(map(str, place)).encode() for place in places],
-            values=self._updates.encode(rows),
-        )
-        yield self._saved(rollups)
+        yield self._encode.updates(rows)
+        yield self._encode.saved(rollups)
 
     def commit(self) -> None:
         self._stable = self._state
@@ -368,60 +259,5 @@ class MetricMerge(Task):
         for partition in partitions:
             self._changelog.pop(partition, None)
 
-    def _saved(self, rollups: list[updates.Rollup]) -> Output:
-        rows = [
-            (r.size, r.start, r.version, r.dimensions, r.parts, json.dumps(dict(r.users)))
-            for r in rollups
-        ]
-        values = self._rollups.encode(pl.DataFrame(rows, schema=_ROLLUPS, orient="row"))
-        return Output(
-            topic=METRIC_ROLLUPS.name,
-            keys=["|".join(map(str, row[:4])).encode() for row in rows],
-            values=[None if r.closed else v for r, v in zip(rollups, values, strict=True)],
-            partitions=[r.partition for r in rollups],
-        )
-
 
 FATES = ("accepted", "duplicate", "late", "future", "tick")
-
-_VALUES: Mapping[str, Any] = {
-    "source_partition": pl.Int64,
-    "window_size": pl.String,
-    "window_start": pl.Int64,
-    "version": pl.String,
-    "dimensions": pl.String,
-    "parts": pl.Binary,
-    "users": pl.Int64,
-}
-_SAVED: Mapping[str, Any] = {
-    "source_partition": pl.Int64,
-    "window_size": pl.String,
-    "window_start": pl.Int64,
-    "version": pl.String,
-    "dimensions": pl.String,
-    "sketch": pl.Binary,
-    "event_id": pl.String,
-    "timestamp": pl.Int64,
-    "offset": pl.Int64,
-}
-_ROLLUPS: Mapping[str, Any] = {
-    "window_size": pl.String,
-    "window_start": pl.Int64,
-    "version": pl.String,
-    "dimensions": pl.String,
-    "parts": pl.Binary,
-    "users": pl.String,
-}
-
-
-def partition_of(version: str, dimensions: str, partitions: int) -> int:
-    """Where the partials of a version and its dimensions meet, of all windows and sources."""
-    return zlib.crc32(f"{version}|{dimensions}".encode()) % partitions
-
-
-def _places(rows: pl.DataFrame) -> list[bytes]:
-    return [f"{EVENTS.name}/{p}/{o}".encode() for p, o in rows.select("partition", "offset").rows()]
-
-
-def _schema_id(value: bytes) -> int | None:
-    return int.from_bytes(value[1:5], "big") if len(value) >= 5 else None

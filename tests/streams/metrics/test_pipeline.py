@@ -113,3 +113,14 @@ def test_batches_aborts_restarts_and_moved_partitions_change_nothing(
     append_all(pipeline, logs)
     drive(pipeline, r, 25, failures=True)
     assert kit.seen(pipeline.metrics()) == kit.expected(logs, kit.definitions)
+
+
+def test_dimensions_beyond_what_is_remembered_are_written_as_well(
+    kit: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("streamgauge.streams.metrics.plan.KNOWN_TEXTS", 1)
+    logs = [some_log(random.Random(p), kit.start, 80, f"user-{p}") for p in range(kit.partitions)]
+    pipeline = kit.pipeline()
+    append_all(pipeline, logs)
+    drive(pipeline, random.Random(1), 6, failures=False)
+    assert kit.seen(pipeline.metrics()) == kit.expected(logs, kit.definitions)

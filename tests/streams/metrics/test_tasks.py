@@ -10,7 +10,8 @@ import pytest
 
 from streamgauge.schemas.metrics import load_definitions
 from streamgauge.schemas.registry import open_registry
-from streamgauge.streams.metrics.tasks import MetricMerge, MetricSource, partition_of
+from streamgauge.streams.metrics.outputs import partition_of
+from streamgauge.streams.metrics.tasks import MetricMerge, MetricSource
 
 MINUTE, HOUR = 60_000, 3_600_000
 ONE = "extends: none\nmetrics: [{name: events, aggregate: count}]"
