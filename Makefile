@@ -17,7 +17,7 @@ UNIT := not kafka and not postgres and not redis and not slow
 COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate --quiet
 
-.PHONY: help setup demo test check bench kafka kafka-stop lock clean
+.PHONY: help setup demo test check coverage bench kafka kafka-stop lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ test: check ## Everything: check, then the tests on real Kafka, Postgres and Red
 	rm -rf build dist
 	$(BIN)/python -m build --wheel --no-isolation
 	@echo 'Not run: the skipped tests, listed above with the reason of each; make bench, a measurement.'
+
+coverage: setup ## All tests once more, with the lines that none of them runs
+	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered
 
 bench: setup ## Measure CPU per event on a real Kafka (ARGS=...)
 	$(BIN)/python bench/run.py $(ARGS)

@@ -63,7 +63,7 @@ def test_everything_answers_and_children_are_told_where_it_is(
         ]
         assert len(stack.children) == 5
         logs = server_dir / "stack" / "logs"
-        until(lambda: len(list(logs.glob("*.log"))) == 5)
+        until(lambda: all(child.pid for child in stack.children))
         until(lambda: (logs / "worker-1.log").read_text())
         heard = dict(
             line.split("=", 1) for line in (logs / "worker-1.log").read_text().splitlines()
