@@ -3,6 +3,7 @@
 EngineError
 ├── Unsupported        a Faust feature that this engine replaces; says by what
 ├── Rollback           the transaction was rolled back; everything is retried
+├── Unwritable         the broker refuses a row, and would again; its input is narrowed down
 ├── Fenced             another worker has this transactional id; the process ends
 └── Poisoned           too many records in a row could not be processed; the process ends
 """
@@ -18,6 +19,10 @@ class Unsupported(EngineError):
 
 class Rollback(EngineError):
     """The transaction was not committed; its input is read again."""
+
+
+class Unwritable(EngineError):
+    """The broker refuses a row for what it is, most likely its size (max.message.bytes)."""
 
 
 class Fenced(EngineError):

@@ -22,7 +22,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 
 from streamgauge.schemas.topics import qualified
 from streamgauge.streams.engine import faultpoint, telemetry
-from streamgauge.streams.engine.errors import Fenced, Rollback
+from streamgauge.streams.engine.errors import Fenced, Rollback, Unwritable
 from streamgauge.streams.engine.task import Output
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,12 @@ FENCED = {
     KafkaError.PRODUCER_FENCED,
     KafkaError.INVALID_PRODUCER_EPOCH,
     KafkaError.INVALID_PRODUCER_ID_MAPPING,
+}
+REFUSED = {
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.RECORD_LIST_TOO_LARGE,
+    KafkaError.INVALID_RECORD,
+    KafkaError.INVALID_TIMESTAMP,
 }
 
 
@@ -70,7 +76,6 @@ class Transactions:
             "compression.type": "lz4",
             "queue.buffering.max.messages": 2_000_000,
             "queue.buffering.max.kbytes": 1 << 20,
-            "message.max.bytes": 4_000_000,
             "partitioner": "murmur2_random",
             **self._kafka,
             "transactional.id": self.transactional_id,
@@ -159,7 +164,7 @@ class Transactions:
             if producer.flush(self.timeout):
                 raise Rollback("the broker did not take the rows in time")
             if self._failure is not None:
-                raise Rollback(f"a row was not written: {self._failure.str()}")
+                raise _translated(KafkaException(self._failure))
             faultpoint.reached("after_flush")
             if offsets:  # none only where nothing is assigned: an empty list would fence nothing
                 producer.send_offsets_to_transaction(list(offsets), group, self.timeout)
@@ -266,4 +271,6 @@ def _translated(exc: KafkaException) -> Exception:
     error: KafkaError = exc.args[0]
     if _fenced(error):
         return Fenced(error.str())
+    if error.code() in REFUSED:
+        return Unwritable(f"a row was refused: {error.str()}")
     return Rollback(f"{error.name()}: {error.str()}")

@@ -20,6 +20,7 @@ from streamgauge.schemas.metrics import Definitions
 from streamgauge.schemas.records import Tick
 from streamgauge.schemas.registry import Registry
 from streamgauge.schemas.topics import EVENTS, METRIC_PARTIALS, METRIC_ROLLUPS, METRIC_USERS
+from streamgauge.streams.engine import telemetry
 from streamgauge.streams.engine.task import Batch, Output, Task
 from streamgauge.streams.metrics import emission, merge, source, updates
 from streamgauge.streams.metrics.fate import Original
@@ -101,6 +102,8 @@ class MetricSource(Task):
     def commit(self) -> None:
         self._stable, self._outputs = self._state, []
         self.fates += self._new_fates
+        for (_, fate_of), count in self._new_fates.items():
+            telemetry.EVENTS.labels(fate_of).inc(count)
         self._new_fates.clear()
 
     def abort(self) -> None:

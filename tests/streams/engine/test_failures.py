@@ -26,6 +26,15 @@ def test_the_record_to_blame_is_found_and_dead_lettered(counting):
     assert [v for _, _, v in counting.read("dead")] == [b'{"key": "k", "n": 666}']
 
 
+def test_the_record_whose_output_the_broker_refuses_is_dead_lettered(counting):
+    counting.produce(50)
+    counting.produce(1, raw=b'{"key": "large", "n": 777}')
+    counting.produce(50)
+    assert counting.run(TOO_LARGE="1") == 0
+    counting.assert_exact(100)
+    assert [v for _, _, v in counting.read("dead")] == [b'{"key": "large", "n": 777}']
+
+
 def test_what_cannot_be_decoded_is_dead_lettered_in_the_same_transaction(counting):
     counting.produce(100)
     counting.produce(3, raw=b"no json")
