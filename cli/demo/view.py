@@ -76,7 +76,7 @@ def screen(
     numbers = Table.grid(padding=(0, 3))
     for row in (
         ("events/s", f"{rate:,.0f}", "page views", f"{figures.page_views:,}"),
-        ("events", f"{figures.events:,}", "active users", f"{figures.active_users:,}"),
+        ("events", f"{figures.events:,}", "users today", f"{figures.active_users:,}"),
         ("late", f"{figures.late:,}", "click-through", "-" if ctr is None else f"{ctr:.2%}"),
         ("rejected", f"{figures.rejected:,}", "sent", f"{sent:,}"),
     ):
