@@ -92,9 +92,9 @@ def screen(
     parts: list[RenderableType] = [numbers, Text(), columns, Text()]
     parts.append(Text("events per minute of event time", "dim"))
     parts.append(Text(sparkline(figures.per_minute), "green"))
+    parts += [Text(), Text(stage, "bold")]
     if total:
-        parts += [Text(), ProgressBar(total=total, completed=min(sent, total))]
-    parts.append(Text(stage, "bold"))
+        parts.append(ProgressBar(total=total, completed=min(sent, total)))
     return Panel(Group(*parts), title=title, title_align="left")
 
 

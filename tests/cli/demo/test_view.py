@@ -31,7 +31,18 @@ def shown(console: Console, *parts: object) -> str:
 def test_the_screen_has_every_figure() -> None:
     console = Console(width=100, force_terminal=True, color_system=None)
     text = shown(console, screen("Demo", "sending", 13_000, 20_000, 950.4, FIGURES))
-    for figure in ("950", "12,000", "4,000", "321", "2.31%", "/pricing", "1,234", "13,000", "▂▅█"):
+    for figure in (
+        "950",
+        "12,000",
+        "4,000",
+        "321",
+        "2.31%",
+        "/pricing",
+        "1,234",
+        "13,000",
+        "▂▅█",
+        "sending",
+    ):
         assert figure in text
     before = shown(console, screen("Demo", "sending", 0, None, 0, Figures()))
     assert "click-through   -" in before
