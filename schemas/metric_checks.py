@@ -19,6 +19,8 @@ Operator = Literal["eq", "ne", "lt", "le", "gt", "ge", "in", "not_null"]
 
 NUMERIC: tuple[Kind, ...] = ("int", "float", "bool")
 DIMENSION_KINDS: tuple[Kind, ...] = ("string", "int", "bool")
+ONE_EACH = ("user_id", "anonymous_id", "session_id", "event_id")
+"""No dimensions: a row for each person would be one for those who deny consent, too."""
 
 
 def faults_of(metrics: Iterable[MetricDefinition]) -> Iterator[Fault]:
@@ -62,6 +64,9 @@ def _metric_faults(metric: MetricDefinition, path: Place) -> Iterator[Fault]:
         parts = parts[1:]
     place = "by" if metric.by is not None else "dimensions"
     for dimension in dict.fromkeys(d for dims in metric.breakdowns for d in dims):
+        if dimension in ONE_EACH:
+            yield (*path, place), f"{dimension} names one person or event: count distinct_users"
+            continue
         for part in parts:
             fault = _field_fault(dimension, part.events, DIMENSION_KINDS)
             if fault:

@@ -156,8 +156,7 @@ class Recomputation:
         consent = event.get("consent_analytics")
         denied = self._consent_denied if consent is None else not consent
         if denied:
-            nobody = {**event, **dict.fromkeys(translate.USER_FIELDS)}
-            return (*map(nobody.get, self._fields), None)
+            return (*map(event.get, self._fields), None)
         user = event.get("user_id")
         return (*map(event.get, self._fields), event.get("anonymous_id") if user is None else user)
 

@@ -22,8 +22,6 @@ from streamgauge.schemas.metrics import (
     Selection,
 )
 
-USER_FIELDS = frozenset({"user_id", "anonymous_id"})
-
 _COMPARE = {"eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 
 _DERIVED = {

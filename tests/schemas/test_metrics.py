@@ -288,3 +288,12 @@ def test_fields_and_their_kinds(event_type: str, field: str, kind: Any) -> None:
 
 def test_derived_fields_hide_no_real_ones() -> None:
     assert not set(DERIVED) & set(COLUMNS)
+
+
+@pytest.mark.parametrize("field", ["user_id", "anonymous_id", "session_id", "event_id"])
+def test_a_person_is_no_dimension(field):
+    with pytest.raises(MetricDefinitionError, match=f"{field} names one person or event"):
+        load_definitions(
+            "extends: none\nmetrics:\n  - name: views\n    description: Views.\n"
+            f"    events: [page_view]\n    aggregate: count\n    dimensions: [{field}]\n"
+        )
