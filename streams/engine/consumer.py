@@ -59,7 +59,8 @@ class Consumer(FaustConsumer):
             withdraw=self._withdraw,
         )
         self._delivered: list[ConsumerMessage] = []
-        self._since_commit: list[Record] = []
+        self._since_commit = 0  # records
+        self._first: Record | None = None
         self._waiting: dict[str, list[Record]] = defaultdict(list)
         self._failure: BaseException | None = None
         self._failed: list[Any] = []  # messages at which agents raised
@@ -148,10 +149,10 @@ class Consumer(FaustConsumer):
             wait = min(0.05, deadline - self._alive_at)
             if wait <= 0:
                 break
-            messages = await self.reader.read(room, wait)
-            if messages and self.membership.running:
-                room -= len(messages)
-                await self._take(messages)
+            records = await self.reader.read(room, wait)
+            if records and self.membership.running:
+                room -= sum(map(len, records.values()))
+                await self._take(records)
         await self._hand_over()
         due = time.monotonic() >= deadline or self._stopping or self._suspicion.failures
         if self._failure is None and due:
@@ -160,18 +161,16 @@ class Consumer(FaustConsumer):
         if self._failure is not None:
             await self._narrow_down()
 
-    async def _take(self, messages: list[Record]) -> None:
+    async def _take(self, found: Mapping[TP, list[Record]]) -> None:
         """Per-event topics go to their agents at once; columnar ones gather until the barrier."""
-        self._since_commit.extend(messages)
-        by_topic: dict[str, list[Record]] = defaultdict(list)
-        for message in messages:
-            by_topic[message.topic()].append(message)
-        for topic, records in by_topic.items():
-            name = self.engine.unqualified(topic)
+        for tp, records in found.items():
+            self._first = self._first or records[0]
+            self._since_commit += len(records)
+            name = self.engine.unqualified(tp.topic)
             telemetry.RECORDS_IN.labels(name).inc(len(records))
             telemetry.BYTES_IN.labels(name).inc(sum(map(len, records)))
-            if topic in self.engine.columnar:
-                self._waiting[topic].extend(records)
+            if tp.topic in self.engine.columnar:
+                self._waiting[tp.topic].extend(records)
             else:
                 for record in records:
                     await self._deliver(record, record.value())
@@ -245,7 +244,7 @@ class Consumer(FaustConsumer):
             self._committed_all()
 
     def _committed_all(self) -> None:
-        self._since_commit = []
+        self._since_commit, self._first = 0, None
         self._acked.clear()  # Faust's own book-keeping of offsets, which nobody reads here
         self._acked_index.clear()
         self._suspicion.succeeded(self.engine.batch_size)
@@ -254,17 +253,16 @@ class Consumer(FaustConsumer):
 
     async def _narrow_down(self) -> None:
         """Processing failed: go back, try again, halve, dead-letter the record to blame."""
-        failure, records = self._failure, self._since_commit
-        verdict = self._suspicion.failed(len(records))
-        logger.error("processing %d records failed: %r; %s", len(records), failure, verdict)
+        failure, record, count = self._failure, self._first, self._since_commit
+        verdict = self._suspicion.failed(count)
+        logger.error("processing %d records failed: %r; %s", count, failure, verdict)
         await self._roll_back(failure, "agent")
         if verdict != "dead_letter" or not self.membership.running:
             return
-        if not records:
+        if record is None:
             raise Poisoned(f"a task fails without any input: {failure!r}")
         if self._suspicion.dead_letters_in_a_row > MAX_DEAD_LETTERS_IN_A_ROW:
             raise Poisoned(f"{MAX_DEAD_LETTERS_IN_A_ROW} records in a row failed: {failure!r}")
-        record = records[0]
         await self.barrier.write(self.engine.failed_record(record, failure))
         self.reader.positions[TP(record.topic(), record.partition())] = record.offset() + 1
         await self.barrier.commit([])
@@ -290,7 +288,8 @@ class Consumer(FaustConsumer):
         ):
             await asyncio.sleep(0.01)
         self._waiting.clear()
-        self._delivered, self._since_commit, self._failure = [], [], None
+        self._delivered, self._failure = [], None
+        self._since_commit, self._first = 0, None
         self._failed.clear()
 
     # -- what membership asks for ------------------------------------------------------------

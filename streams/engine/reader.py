@@ -80,11 +80,11 @@ class Reader:
             )
         )
 
-    async def read(self, room: int, wait: float) -> list[Record]:
+    async def read(self, room: int, wait: float) -> dict[TP, list[Record]]:
         """Up to `room` records, after at most `wait` seconds; none from before a rebalance."""
         generation = self.generation
-        messages = await self.lane.run(self._consume, room, wait)
-        return messages if generation == self.generation else []
+        records = await self.lane.run(self._consume, room, wait)
+        return records if generation == self.generation else {}
 
     async def read_from(self, offsets: Mapping[TP, int], generation: int) -> bool:
         """Start reading at `offsets`, unless the group has moved on."""
@@ -109,25 +109,35 @@ class Reader:
 
     # -- in the lane -------------------------------------------------------------------------
 
-    def _consume(self, room: int, wait: float) -> list[Record]:
-        records: list[Record] = []
-        last: dict[tuple[str, int], Record] = {}
-        positions = self.positions
-        for message in cast(list[Record], self.kafka.consume(min(room, MOST_AT_ONCE), wait)):
-            error = message.error()
+    def _consume(self, room: int, wait: float) -> dict[TP, list[Record]]:
+        found: dict[tuple[str, int], list[Record]] = {}
+        ended: dict[tuple[str, int], int] = {}
+        for record in cast(list[Record], self.kafka.consume(min(room, MOST_AT_ONCE), wait)):
+            error = record.error()
+            place = (record.topic(), record.partition())
             if error is None:
-                records.append(message)
-            elif error.code() != KafkaError._PARTITION_EOF:
-                if error.fatal():
-                    raise KafkaException(error)
+                try:
+                    found[place].append(record)
+                except KeyError:
+                    found[place] = [record]
+                if ended:
+                    ended.pop(place, None)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                ended[place] = record.offset()
+            elif error.fatal():
+                raise KafkaException(error)
+            else:
                 logger.warning("consume: %s", error.str())
-                continue
-            last[message.topic(), message.partition()] = message
-        for place, message in last.items():
-            tp, ended = TP(*place), message.error() is not None
-            if tp in positions:  # the offset of an end is past the markers
-                positions[tp] = message.offset() + (not ended)
-                (self.at_end.add if ended else self.at_end.discard)(tp)
+        records = {TP(*place): some for place, some in found.items()}
+        for tp, some in records.items():
+            if tp in self.positions:
+                self.positions[tp] = some[-1].offset() + 1
+                self.at_end.discard(tp)
+        for place, offset in ended.items():
+            tp = TP(*place)
+            if tp in self.positions:  # past the markers
+                self.positions[tp] = offset
+                self.at_end.add(tp)
         return records
 
     def _assign_at(self, offsets: dict[TP, int], generation: int) -> bool:
