@@ -118,7 +118,7 @@ def build(config: WorkerConfig) -> App:
         topic_allow_declare=False,
         web_enabled=config.http_port is not None,
         web_port=config.http_port or 6066,
-        web_bind="127.0.0.1",
+        web_bind="0.0.0.0",  # as the sinks: whoever scrapes is elsewhere
     )
     tasks = {
         "source": lambda: MetricSource(
