@@ -83,6 +83,7 @@ class Membership:
         gone, self.owned, self.barrier.committed = self.owned, set(), {}
         await self._withdraw(gone)
         telemetry.ASSIGNED.set(0)
+        telemetry.LAG.clear()
 
     def _cancel_takeover(self) -> None:
         if self._takeover is not None:

@@ -173,7 +173,8 @@ class Transactions:
             raise _translated(exc) from exc
         self._end(producer.commit_transaction)
         faultpoint.reached("after_commit")
-        self._begun = False
+        if producer is self._producer:  # and not one that was given up meanwhile
+            self._begun = False
 
     def abort(self) -> None:
         """Roll back whatever is open."""
