@@ -13,7 +13,7 @@ os.environ.setdefault("RUST_BACKTRACE", "0")  # polars panics at a truncated rec
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from streamgauge.streams.engine.task import Record
 from streamgauge.streams.metrics.tasks import MetricMerge, MetricSource
 
 AGENTS = ("source", "merge")
+MAX_PAYLOAD = 900_000  # bytes; a record of ours is at most 1 MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,7 @@ class AvroDeadLetters:
         self._codec, self._topic_of = codec, topic_of
 
     def rejected(self, rejects: Sequence[Reject]) -> Output:
+        rejects = [_fitting(reject) for reject in rejects]
         return Output(
             topic="dead-letters",
             keys=[f"{r.topic}/{r.partition}/{r.offset}".encode() for r in rejects],
@@ -91,6 +93,15 @@ class AvroDeadLetters:
                 )
             ]
         )
+
+
+def _fitting(reject: Reject) -> Reject:
+    """With as much of the payload as a record can hold beside the rest."""
+    size = len(reject.payload or b"")
+    if size <= MAX_PAYLOAD:
+        return reject
+    detail = f"{reject.detail} (payload cut to {MAX_PAYLOAD} of {size} bytes)"
+    return replace(reject, detail=detail, payload=(reject.payload or b"")[:MAX_PAYLOAD])
 
 
 def build(config: WorkerConfig) -> App:

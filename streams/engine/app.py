@@ -9,7 +9,6 @@ transport (librdkafka), commits (one transaction a barrier), and tables (`Task`,
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import logging
@@ -24,6 +23,7 @@ from faust.types import TP
 from streamgauge.streams.engine.consumer import Consumer
 from streamgauge.streams.engine.engine import DeadLetters, Decoder, Engine
 from streamgauge.streams.engine.errors import Unsupported
+from streamgauge.streams.engine.lane import in_thread
 from streamgauge.streams.engine.producer import Producer
 from streamgauge.streams.engine.task import Task
 
@@ -118,11 +118,14 @@ class App(faust.App):
 
         async def run(stream: Any) -> None:
             async for batch in stream:
+                self._driver.computing += 1
                 try:
-                    await asyncio.to_thread(task.process, batch)
+                    await in_thread(task.process, batch)
                 except Exception as exc:  # noted rather than raised: a restart takes seconds
                     logger.exception("%s failed", run.__name__)
                     self._driver.failed(exc)
+                finally:
+                    self._driver.computing -= 1
 
         run.__name__ = run.__qualname__ = name or type(task).__name__
         run.__module__ = type(task).__module__

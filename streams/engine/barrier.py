@@ -23,7 +23,7 @@ from faust.types import TP
 from streamgauge.streams.engine import telemetry
 from streamgauge.streams.engine.engine import Engine
 from streamgauge.streams.engine.errors import Rollback
-from streamgauge.streams.engine.lane import Lane
+from streamgauge.streams.engine.lane import Lane, in_thread
 from streamgauge.streams.engine.reader import Reader
 from streamgauge.streams.engine.restore import Restorer
 from streamgauge.streams.engine.task import Output
@@ -54,7 +54,7 @@ class Barrier:
     async def commit_all(self) -> bool:
         """Flush the tasks and commit; False when there was nothing to commit."""
         started = time.monotonic()
-        outputs = await asyncio.to_thread(self._flushed)
+        outputs = await in_thread(self._flushed)
         moved = self.reader.positions != self.committed
         if not (moved or outputs or self.engine.transaction.begun):
             return False
@@ -93,7 +93,10 @@ class Barrier:
         """Commit what timers sent in a worker that owns nothing: there are no offsets."""
         if self.engine.transaction.begun:
             async with self.engine.producing:
-                await self.lane.run(self._write, [], [], timeout=COMMIT_WATCHDOG)
+                try:
+                    await self.lane.run(self._write, [], [], timeout=COMMIT_WATCHDOG)
+                except (TimeoutError, Ambiguous) as exc:
+                    raise Rollback("whether timers' rows were committed is unknown") from exc
                 self.engine.unattached.clear()
 
     def _write(self, outputs: Sequence[Output], offsets: Sequence[TopicPartition]) -> None:
@@ -112,7 +115,8 @@ class Barrier:
 
     async def _did_commit(self, stamp: str, positions: Mapping[TP, int]) -> bool:
         """Once a new producer has settled the old one's transaction, the offsets' stamp tells."""
-        self.lane = Lane("transaction")  # the old thread may never come back
+        self.engine.transaction.abandon(self.lane.thread)  # it may never come back
+        self.lane = Lane("transaction")
         await self._persist(self.engine.transaction.reopen)
         places = [(tp.topic, tp.partition) for tp in positions]
         found = await asyncio.to_thread(self.restorer.committed, self.reader.kafka, places)
@@ -122,14 +126,14 @@ class Barrier:
         name = self.engine.unqualified(tp.topic)
         return "".join(t.metadata(tp.partition) for t in self.engine.tasks if t.topic == name)
 
-    async def abort(self, cause: str) -> None:
-        """Abort the transaction and take the stable states again."""
+    async def abort(self, cause: str, *, states: bool = True) -> None:
+        """Abort the transaction and take the stable states again (not while they are restored)."""
         telemetry.ABORTED.labels(cause).inc()
         async with self.engine.producing:
             await self._persist(self.engine.transaction.abort)
             for row in self.engine.unattached:  # sent by timers: nothing will send them again
                 self.engine.transaction.send(*row)
-        for task in self.engine.tasks:
+        for task in self.engine.tasks if states else ():
             task.abort()
 
     async def _persist(self, call: Any) -> None:

@@ -29,6 +29,7 @@ from streamgauge.streams.engine import faultpoint, telemetry
 from streamgauge.streams.engine.barrier import Barrier
 from streamgauge.streams.engine.engine import Engine
 from streamgauge.streams.engine.errors import Fenced, Poisoned, Rollback
+from streamgauge.streams.engine.lane import in_thread
 from streamgauge.streams.engine.membership import Membership
 from streamgauge.streams.engine.reader import Reader
 from streamgauge.streams.engine.restore import Restorer
@@ -67,6 +68,8 @@ class Consumer(FaustConsumer):
         self._suspicion = Suspicion()
         self._next_barrier = self._next_tick = 0.0
         self._backoff = 0.1
+        self._broken = False
+        self.computing = 0  # tasks that process a batch just now
         self._ended_since: float | None = None
         self._alive_at = time.monotonic()
         self._stopping = False
@@ -135,8 +138,12 @@ class Consumer(FaustConsumer):
                     await asyncio.sleep(self._backoff)
                     self._backoff = min(self._backoff * 2, 5.0)
         except (Fenced, Poisoned) as exc:
+            self._broken = True
             logger.critical("%s: %s", type(exc).__name__, exc)
             await self.crash(exc)
+        except BaseException:
+            self._broken = True  # positions are ahead of what was processed: never commit them
+            raise
         finally:
             self._pump_done.set()
 
@@ -158,6 +165,8 @@ class Consumer(FaustConsumer):
         if self._failure is None and due:
             await self._barrier()
             await self._once_a_second()
+        if isinstance(self._failure, (Rollback, Fenced)):
+            raise self._failure  # the broker's trouble, not a record's
         if self._failure is not None:
             await self._narrow_down()
 
@@ -182,12 +191,12 @@ class Consumer(FaustConsumer):
         for topic, records in waiting.items():
             faultpoint.reached("mid_batch")
             try:
-                batch = await asyncio.to_thread(self.engine.decode, topic, records)
+                batch = await in_thread(self.engine.decode, topic, records)
+                if batch.rejects:
+                    await self.barrier.write(self.engine.rejected(batch.rejects))
             except Exception as exc:
                 self.failed(exc)
                 return
-            if batch.rejects:
-                await self.barrier.write(self.engine.rejected(batch.rejects))
             if batch.frame.height:
                 await self._deliver(records[0], batch)
         await self._drained()
@@ -273,7 +282,7 @@ class Consumer(FaustConsumer):
         logger.warning("rolling back: %s", exc)
         generation = self.reader.generation
         await self._discard()
-        await self.barrier.abort(cause)
+        await self.barrier.abort(cause, states=self.membership.running)
         if self.membership.running:
             await self.reader.read_from(self.barrier.committed, generation)
 
@@ -283,8 +292,9 @@ class Consumer(FaustConsumer):
         self.app.flow_control.clear()
         in_work = [m for m in self._delivered if m.tracked and not m.acked]
         deadline = time.monotonic() + 5
-        while time.monotonic() < deadline and any(
-            m.refcount > self._failed.count(m) for m in in_work if not m.acked
+        while self.computing or (
+            time.monotonic() < deadline
+            and any(m.refcount > self._failed.count(m) for m in in_work if not m.acked)
         ):
             await asyncio.sleep(0.01)
         self._waiting.clear()
@@ -305,6 +315,8 @@ class Consumer(FaustConsumer):
         self.app.on_rebalance_end()
 
     async def _settle(self) -> bool:
+        if self._broken:
+            return False
         await self._hand_over()
         if self._failure is not None:
             return False

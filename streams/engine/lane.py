@@ -21,8 +21,8 @@ class Lane:
     def __init__(self, name: str) -> None:
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]] | None]
         self._calls = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self.thread.start()
 
     async def run(self, call: Callable[..., T], *args: Any, timeout: float | None = None) -> T:
         """Run `call(*args)`; after `timeout` seconds raise TimeoutError (the call goes on)."""
@@ -46,6 +46,16 @@ class Lane:
                 future.get_loop().call_soon_threadsafe(_settle, future, result, error)
             except RuntimeError:  # the loop is closed: nobody waits any more
                 return
+
+
+async def in_thread(call: Callable[..., T], *args: Any) -> T:
+    """asyncio.to_thread, where polars' PanicException (a BaseException) becomes an Exception."""
+    try:
+        return await asyncio.to_thread(call, *args)
+    except (Exception, asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as exc:
+        raise RuntimeError(f"{type(exc).__name__}: {exc}") from None
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

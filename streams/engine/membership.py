@@ -28,6 +28,8 @@ from streamgauge.streams.engine.restore import Cancelled, Restorer
 
 logger = logging.getLogger(__name__)
 
+SETTLE_DEADLINE = 40.0  # seconds for the commit on revocation, below the reader's own deadline
+
 
 class Membership:
     """What this worker owns, and whether its state is there.
@@ -54,6 +56,7 @@ class Membership:
         self.running = False
         self.taken_over = asyncio.Event()
         self._takeover: asyncio.Task[None] | None = None
+        self._changing = asyncio.Lock()
         self._announce, self._resume, self._settle = announce, resume, settle
         self._discard, self._withdraw = discard, withdraw
 
@@ -69,19 +72,23 @@ class Membership:
     async def released(self, *, lost: bool) -> None:
         """Commit what is done (unless the partitions are lost), and stop."""
         self._cancel_takeover()
-        committed, was_running = False, self.running
-        if was_running and not lost:
-            try:
-                committed = await self._settle()
-            except Exception as exc:
-                logger.warning("the commit on revocation failed: %r", exc)
-        self.running = False
-        await self._discard()
-        if was_running and not committed:
-            logger.warning("partitions %s; rolling back", "lost" if lost else "revoked")
-            await self.barrier.abort("rebalance")
-        gone, self.owned, self.barrier.committed = self.owned, set(), {}
-        await self._withdraw(gone)
+        gone = self.owned
+        async with self._changing:  # a takeover that follows waits until all is given back
+            committed, was_running = False, self.running
+            if was_running and not lost:
+                try:
+                    committed = await asyncio.wait_for(self._settle(), SETTLE_DEADLINE)
+                except Exception as exc:
+                    logger.warning("the commit on revocation failed: %r", exc)
+            self.running = False
+            await self._discard()
+            if was_running and not committed:
+                logger.warning("partitions %s; rolling back", "lost" if lost else "revoked")
+                await self.barrier.abort("rebalance")
+            if self.owned is gone:
+                self.owned = set()
+            self.barrier.committed = {}
+            await self._withdraw(gone)
         telemetry.ASSIGNED.set(0)
         telemetry.LAG.clear()
 
@@ -92,6 +99,8 @@ class Membership:
 
     async def _take_over(self, owned: set[TP], generation: int) -> None:
         """Restore what is new, forget what is gone, then read."""
+        async with self._changing:
+            pass
         while generation == self.reader.generation:
             try:
                 await self._announce(owned)
@@ -116,7 +125,8 @@ class Membership:
         places = [(tp.topic, tp.partition) for tp in owned]
         commits = self.restorer.committed(self.reader.kafka, places)
         stamped = {TP(*place): commit.stamp for place, commit in commits.items()}
-        kept = {tp for tp in owned if tp in stamps and stamps[tp] == stamped[tp]}
+        # a partition without any commit is read from its start, not from what we hold of it
+        kept = {tp for tp in owned if stamped[tp] and stamps.get(tp) == stamped[tp]}
         for task in tasks:
             topic = self.engine.qualified(task.topic)
             gone = {tp.partition for tp in set(stamps) - kept if tp.topic == topic}

@@ -115,7 +115,8 @@ class Restorer:
                 place, text = (topic, partition), commits[topic, partition].metadata
                 start = task.resume_from(partition, positions[place], text)
                 starts[place] = (max(start, lows.get(place, 0)), positions[place])
-            self._changelogs(task, owned, progress, cancelled)
+            used = any(commits[topic, partition].offset >= 0 for partition in owned)
+            self._changelogs(task, owned, progress, cancelled, required=used)
 
             def replay(
                 _: Place, messages: list[Record], task: Task = task, topic: str = topic
@@ -130,13 +131,21 @@ class Restorer:
         return positions
 
     def _changelogs(
-        self, task: Task, owned: set[int], progress: Progress, cancelled: Callable[[], bool]
+        self,
+        task: Task,
+        owned: set[int],
+        progress: Progress,
+        cancelled: Callable[[], bool],
+        *,
+        required: bool,
     ) -> None:
         for changelog in task.changelogs:
             topic = qualified(self._namespace, changelog)
             places = [(topic, partition) for partition in owned]
             lows = self._offsets(places, OffsetSpec.earliest())
             highs = self._offsets(places, OffsetSpec.latest())
+            if required and len(highs) < len(places):
+                raise Rollback(f"the changelog {topic} is not there, although it was written")
 
             def rows(place: Place, messages: list[Record], name: str = changelog) -> None:
                 task.restore(

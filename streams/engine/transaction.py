@@ -14,6 +14,7 @@ producer: librdkafka has no KIP-890 (its issue 5423), so a late EndTxn could end
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -63,12 +64,14 @@ class Transactions:
         self._producer: Producer | None = None
         self._begun = False
         self._failure: KafkaError | None = None
+        self._abandoned: set[threading.Thread] = set()
 
     def open(self) -> None:
         """Start a producer; what an earlier one with this id left open is aborted."""
-        self._begun, self._failure = False, None
-        self._producer = Producer(self._settings())
-        self._initialise(self._producer)
+        self._producer, self._begun, self._failure = None, False, None
+        producer = Producer(self._settings())
+        self._initialise(producer)
+        self._producer = producer
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -95,8 +98,11 @@ class Transactions:
 
     def reopen(self) -> None:
         """Abandon the producer and start one with a newer epoch."""
-        self._producer = None
         self.open()
+
+    def abandon(self, thread: threading.Thread) -> None:
+        """What this thread is still about to do must not reach the next producer."""
+        self._abandoned.add(thread)
 
     def close(self) -> None:
         """Abort what is open and let the producer go."""
@@ -195,15 +201,17 @@ class Transactions:
         return None
 
     def _begin(self) -> Producer:
-        if self._producer is None:
-            self.open()
-        assert self._producer is not None
-        if not self._begun:
-            try:
+        if threading.current_thread() in self._abandoned:
+            raise Rollback("this commit was given up")
+        try:
+            if self._producer is None:
+                self.open()
+            assert self._producer is not None
+            if not self._begun:
                 self._producer.begin_transaction()
-            except KafkaException as exc:
-                raise _translated(exc) from exc
-            self._begun = True
+                self._begun = True
+        except KafkaException as exc:
+            raise _translated(exc) from exc
         return self._producer
 
     def _end(self, call: Any) -> None:
@@ -220,7 +228,7 @@ class Transactions:
                     raise Ambiguous(error.str()) from exc
 
     def _delivered(self, error: KafkaError | None, message: Any) -> None:
-        if error is not None and error.code() not in (KafkaError._PURGE_QUEUE,):
+        if error is not None and threading.current_thread() not in self._abandoned:
             self._failure = error
 
 

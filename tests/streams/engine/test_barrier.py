@@ -62,6 +62,9 @@ class Transaction:
     def reopen(self):
         self.reopened += 1
 
+    def abandon(self, thread):
+        assert thread.name == "transaction"
+
 
 def barrier_of(transaction, stamp_of_group=None):
     """A barrier; `stamp_of_group(stamps written)` is what the group says was committed last."""

@@ -1,5 +1,6 @@
 """The transaction's answers to what librdkafka may say, with a producer that says it."""
 
+import threading
 from typing import ClassVar
 
 import pytest
@@ -98,6 +99,33 @@ def test_a_commit_that_times_out_for_good_is_ambiguous(opened):
         opened.commit(OFFSETS, "group", None)
     opened.reopen()
     assert len(Producer.made) == 2  # a late EndTxn of the first can end nothing of the second
+
+
+def test_a_thread_that_was_given_up_cannot_reach_the_next_producer(opened):
+    outcome = []
+
+    def late():
+        try:
+            opened.write(Output(topic="out", keys=[b"k"], values=[b"v"]))
+        except Rollback as exc:
+            outcome.append(exc)
+
+    thread = threading.Thread(target=late)
+    opened.abandon(thread)
+    opened.reopen()
+    thread.start()
+    thread.join()
+    assert len(outcome) == 1
+    assert Producer.made[1].rows == []
+
+
+def test_a_producer_that_could_not_start_is_not_taken_for_one(opened):
+    Producer.script = {"init": [kafka_error(KafkaError._FAIL)]}
+    with pytest.raises(KafkaException):
+        opened.reopen()
+    opened.abort()  # tries to start one again
+    opened.write(Output(topic="out", keys=[b"k"], values=[b"v"]))
+    assert Producer.made[2].calls == ["init", "begin", "produce"]
 
 
 @pytest.mark.parametrize(
