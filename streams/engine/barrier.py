@@ -100,24 +100,22 @@ class Barrier:
                 self.engine.unattached.clear()
 
     def _write(self, outputs: Sequence[Output], offsets: Sequence[TopicPartition]) -> None:
-        for output in outputs:
-            self.engine.transaction.write(output)
+        self._add(outputs)
         self.engine.transaction.commit(offsets, self.reader.group, self.reader.kafka)
 
     async def write(self, outputs: Sequence[Output]) -> None:
         """Add rows to the current transaction before its barrier."""
+        await self.lane.run(self._add, outputs)
 
-        def write() -> None:
-            for output in outputs:
-                self.engine.transaction.write(output)
-
-        await self.lane.run(write)
+    def _add(self, outputs: Sequence[Output]) -> None:
+        for output in outputs:
+            self.engine.transaction.write(output)
 
     async def _did_commit(self, stamp: str, positions: Mapping[TP, int]) -> bool:
         """Once a new producer has settled the old one's transaction, the offsets' stamp tells."""
         self.engine.transaction.abandon(self.lane.thread)  # it may never come back
         self.lane = Lane("transaction")
-        await self._persist(self.engine.transaction.reopen)
+        await self._persist(self.engine.transaction.open)
         places = [(tp.topic, tp.partition) for tp in positions]
         found = await asyncio.to_thread(self.restorer.committed, self.reader.kafka, places)
         return bool(found) and all(commit.stamp == stamp for commit in found.values())

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from confluent_kafka import (
-    OFFSET_INVALID,
     Consumer,
     IsolationLevel,
     KafkaError,
@@ -59,7 +58,6 @@ class Progress:
     total: int = 0
     done: int = 0
     started: float = field(default_factory=time.monotonic)
-    ready: bool = False
 
 
 class Restorer:
@@ -67,7 +65,7 @@ class Restorer:
 
     def __init__(self, kafka: Mapping[str, Any], namespace: str = "") -> None:
         self._kafka, self._namespace = kafka, namespace
-        self.progress = Progress(ready=True)
+        self.progress = Progress()
 
     def committed(self, consumer: Consumer, places: Iterable[Place]) -> dict[Place, Commit]:
         """Stable committed offsets: those of a transaction that has ended."""
@@ -125,7 +123,6 @@ class Restorer:
 
             self._read(starts, replay, progress, cancelled)
             task.restored(owned)
-        progress.ready = True
         telemetry.RESTORE_SECONDS.set(time.monotonic() - progress.started)
         telemetry.RESTORE_ROWS.set(progress.done)
         return positions
@@ -237,7 +234,7 @@ class Restorer:
 
 
 def _commit(tp: TopicPartition) -> Commit:
-    if tp.offset == OFFSET_INVALID or tp.offset < 0:
+    if tp.offset < 0:  # OFFSET_INVALID: nothing is committed
         return Commit(offset=-1)
     stamp, _, metadata = (tp.metadata or "").partition(";")
     return Commit(offset=tp.offset, stamp=stamp, metadata=metadata)

@@ -5,7 +5,7 @@ Upstream: the consumer, at its barriers. Downstream: Kafka. All calls block and 
     closed ──open──> ready ──send/commit──> open transaction ──commit──> ready
                        ^                          │
                        └────────── abort ─────────┘
-    any ambiguous timeout ──reopen──> ready        (a new producer with a newer epoch)
+    any ambiguous timeout ──open──> ready          (a new producer with a newer epoch)
 
 An ambiguous timeout of commit or abort is never followed by another transaction of the same
 producer: librdkafka has no KIP-890 (its issue 5423), so a late EndTxn could end that one.
@@ -67,7 +67,7 @@ class Transactions:
         self._abandoned: set[threading.Thread] = set()
 
     def open(self) -> None:
-        """Start a producer; what an earlier one with this id left open is aborted."""
+        """Start a producer with a newer epoch; what an earlier one left open is aborted."""
         self._producer, self._begun, self._failure = None, False, None
         producer = Producer(self._settings())
         self._initialise(producer)
@@ -95,10 +95,6 @@ class Transactions:
                 if _fenced(error) or not error.retriable() or time.monotonic() > deadline:
                     raise
                 logger.info("waiting for the transaction coordinator: %s", error.str())
-
-    def reopen(self) -> None:
-        """Abandon the producer and start one with a newer epoch."""
-        self.open()
 
     def abandon(self, thread: threading.Thread) -> None:
         """What this thread is still about to do must not reach the next producer."""
@@ -197,7 +193,7 @@ class Transactions:
             raise
         except (Ambiguous, Rollback, KafkaException) as exc:
             logger.warning("abort failed (%s); starting a new producer", exc)
-            self.reopen()
+            self.open()
         return None
 
     def _begin(self) -> Producer:

@@ -59,7 +59,7 @@ class Transaction:
     def abort(self):
         self.begun = False
 
-    def reopen(self):
+    def open(self):
         self.reopened += 1
 
     def abandon(self, thread):

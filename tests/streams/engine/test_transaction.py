@@ -97,7 +97,7 @@ def test_a_commit_that_times_out_for_good_is_ambiguous(opened):
     Producer.script = {"commit": [error] * 100_000}
     with pytest.raises(Ambiguous):
         opened.commit(OFFSETS, "group", None)
-    opened.reopen()
+    opened.open()
     assert len(Producer.made) == 2  # a late EndTxn of the first can end nothing of the second
 
 
@@ -112,7 +112,7 @@ def test_a_thread_that_was_given_up_cannot_reach_the_next_producer(opened):
 
     thread = threading.Thread(target=late)
     opened.abandon(thread)
-    opened.reopen()
+    opened.open()
     thread.start()
     thread.join()
     assert len(outcome) == 1
@@ -122,7 +122,7 @@ def test_a_thread_that_was_given_up_cannot_reach_the_next_producer(opened):
 def test_a_producer_that_could_not_start_is_not_taken_for_one(opened):
     Producer.script = {"init": [kafka_error(KafkaError._FAIL)]}
     with pytest.raises(KafkaException):
-        opened.reopen()
+        opened.open()
     opened.abort()  # tries to start one again
     opened.write(Output(topic="out", keys=[b"k"], values=[b"v"]))
     assert Producer.made[2].calls == ["init", "begin", "produce"]
@@ -157,7 +157,7 @@ def test_an_abort_without_a_transaction_does_nothing(opened):
 
 def test_opening_waits_for_the_coordinator(opened):
     Producer.script = {"init": [kafka_error(KafkaError._TIMED_OUT, retriable=True), None]}
-    opened.reopen()
+    opened.open()
     assert Producer.made[1].calls == ["init", "init"]
 
 
