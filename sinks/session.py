@@ -23,6 +23,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from streamgauge.schemas import faultpoint
 from streamgauge.schemas.errors import StreamgaugeError
 from streamgauge.schemas.topics import qualified
 from streamgauge.sinks.batches import Batches
@@ -227,8 +228,12 @@ class Session:
             self._buffer.clear()
         while self._pending:
             batch = self._pending[0]
+            if batch.messages:
+                faultpoint.reached("sink_before_write")
             with WRITE_SECONDS.labels(self._kind, batch.topic).time():
                 self._sink.write(batch)
+            if batch.messages:
+                faultpoint.reached("sink_after_commit")
             del self._pending[0]
             self._written(batch)
         self._commit()

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import polars as pl
 
+from streamgauge.schemas import faultpoint
 from streamgauge.sinks.archive import layout, ledger
 from streamgauge.sinks.archive.ledger import Ledger
 from streamgauge.sinks.archive.records import table
@@ -104,6 +105,7 @@ class ArchiveSink:
             rows.write_parquet(out, compression="zstd")
             out.flush()
             os.fsync(out.fileno())
+        faultpoint.reached("sink_before_commit")
         with ledger.locked(self._folder):
             self._check(partition)
             final.parent.mkdir(parents=True, exist_ok=True)

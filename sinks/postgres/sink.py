@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import psycopg
 
+from streamgauge.schemas import faultpoint
 from streamgauge.sinks.errors import Retryable
 from streamgauge.sinks.postgres import fence, ranges
 from streamgauge.sinks.postgres.migrate import migrate
@@ -96,6 +97,8 @@ class PostgresSink:
                 if table.delete is not None:
                     keys = _with_generation(table.delete(batch.tombstones), owned)
                     delete(connection, self._schema, table, keys)
+            if batch.messages:
+                faultpoint.reached("sink_before_commit")
         for partition, one in owned.items():
             self._owned[batch.topic, partition] = fence.advanced(one, batch.ranges[partition])
         if table.ranges is not None:

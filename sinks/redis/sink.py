@@ -23,6 +23,7 @@ import polars as pl
 import redis
 from redis import exceptions
 
+from streamgauge.schemas import faultpoint
 from streamgauge.sinks.errors import Fatal, Fenced, Retryable, Rewound
 from streamgauge.sinks.redis.counters import DAY_MS, deletions, hashes, keys
 from streamgauge.sinks.sink import Batch, Log, Partition, Range
@@ -114,6 +115,8 @@ class RedisSink:
                 arguments += [field, repr(value)]
         for deletion in deletions(tombstones).iter_rows():
             arguments += deletion
+        if not rows.is_empty():
+            faultpoint.reached("sink_before_commit")
         answer = self._script(keys=names, args=arguments)
         if answer == "fenced":
             raise Fenced(f"metrics {partition}: another instance writes it by now")

@@ -25,7 +25,8 @@ from faust.transport.consumer import Consumer as FaustConsumer
 from faust.types import TP, ConsumerMessage
 from mode import Service
 
-from streamgauge.streams.engine import faultpoint, telemetry
+from streamgauge.schemas import faultpoint
+from streamgauge.streams.engine import telemetry
 from streamgauge.streams.engine.barrier import Barrier
 from streamgauge.streams.engine.engine import Engine
 from streamgauge.streams.engine.errors import Fenced, Poisoned, Rollback

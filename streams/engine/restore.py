@@ -26,8 +26,9 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from streamgauge.schemas import faultpoint
 from streamgauge.schemas.topics import qualified
-from streamgauge.streams.engine import faultpoint, telemetry
+from streamgauge.streams.engine import telemetry
 from streamgauge.streams.engine.engine import Engine
 from streamgauge.streams.engine.errors import Rollback
 from streamgauge.streams.engine.task import Record, Task

@@ -21,8 +21,9 @@ from typing import Any, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
+from streamgauge.schemas import faultpoint
 from streamgauge.schemas.topics import qualified
-from streamgauge.streams.engine import faultpoint, telemetry
+from streamgauge.streams.engine import telemetry
 from streamgauge.streams.engine.errors import Fenced, Rollback, Unwritable
 from streamgauge.streams.engine.task import Output
 

@@ -1,7 +1,8 @@
 """Named places where a test can make the process fail; in production each is an empty call.
 
 `FAULTPOINT=after_flush:3:kill` sends the process SIGKILL the third time it gets to
-`after_flush`; `stop` sends SIGSTOP, `raise` raises RuntimeError.
+`after_flush`; `stop` sends SIGSTOP, `raise` raises RuntimeError. Upstream: the engine and the
+sinks, once a batch; this is the layer below both.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ POINTS = (
     "after_send_offsets",
     "after_commit",
     "during_restore",
+    "sink_before_write",
+    "sink_before_commit",
+    "sink_after_commit",
 )
 
 
