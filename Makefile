@@ -58,7 +58,7 @@ coverage: setup ## All tests once more, with the lines that none of them runs
 	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered
 
 bench: setup ## Measure CPU per event on a real Kafka (ARGS=...)
-	$(BIN)/python bench/run.py $(ARGS)
+	$(BIN)/python -m bench.run $(ARGS)
 
 kafka: setup ## Start a real Kafka on 127.0.0.1 without containers; prints its address
 	@$(BIN)/streamgauge kafka start

@@ -1,22 +1,46 @@
-"""What is measured: each benchmark with its job, its contenders, its answer and its goal."""
+"""What is measured. To add a benchmark, write a function of a `Context` that gives rows, and list
+it here: run.py does the rest (`--only`, the table, results.json, RESULTS.md, the plot).
+"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import oracle
-from contenders import FAUST, KAFKA_STREAMS, STREAMGAUGE, Contender
+from bench import oracle
+from bench.contenders import faust, kafka_streams, streamgauge
+from bench.context import Context
+from bench.race import CPU, Job, race
+from bench.rows import Row
 
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """A job that several contenders do on the same topic."""
+    """One section of RESULTS.md; bench/notes/NAME.md is rendered below its table."""
 
     name: str
     title: str
-    contenders: tuple[Contender, ...]  # ours first, the rest on request
-    answer: Callable[[int], oracle.Answer]
-    goal_us: float
+    method: str
+    """How it is measured, in a sentence or two."""
+    run: Callable[[Context], Sequence[Row]]
+    plot: str | None = None
+    """The figure of each row that is drawn."""
 
+
+ROLLUP = Job(
+    name="b1",
+    answer=oracle.rollup,
+    goal_us=2.5,
+    contenders=(
+        streamgauge("rollup.py", emits="changed keys at each commit (1 s)"),
+        kafka_streams("Rollup"),
+        faust("app.py"),
+    ),
+)
+
+_RACE = (
+    "CPU is user + system of the contender's whole process tree, from its first record to the "
+    "commit of the last; the broker is left out. With two sizes the figure is the slope between "
+    "them. Commit interval 1 s."
+)
 
 BENCHMARKS = {
     benchmark.name: benchmark
@@ -24,9 +48,9 @@ BENCHMARKS = {
         Benchmark(
             name="b1",
             title="count, sum, max by minute, type and page, merged over partitions",
-            contenders=(STREAMGAUGE, KAFKA_STREAMS, FAUST),
-            answer=oracle.rollup,
-            goal_us=2.5,
+            method=_RACE,
+            run=lambda context: race(context, ROLLUP),
+            plot=CPU,
         ),
     )
 }

@@ -7,13 +7,13 @@ REGISTRY, STATE, SCHEMA.
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.context import CACHE, HERE
 from streamgauge.cli.stack import kafka
 
-HERE = Path(__file__).parent
-CACHE = HERE.parent / ".streamgauge" / "bench"
+_PEERS = HERE / "peers"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,55 +22,81 @@ class Contender:
 
     name: str
     guarantee: str
+    emits: str
+    """When it writes what of its results."""
     prepare: Callable[[], list[str]]
     share: float = 1.0  # of the events: a slow one gets fewer
+    beat_by: float | None = None  # how many times its cost ours is meant to be below
     inner: str = "{group}-repartition"  # the topic between its stages
-    group: str = "{group}"  # the consumer group, given the name of the run
-    out: str = "{group}-out"
-    environment: Mapping[str, str] | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def _ours(program: str) -> Callable[[], list[str]]:
-    return lambda: [sys.executable, "-u", str(HERE / "jobs" / program)]
+def streamgauge(program: str, emits: str) -> Contender:
+    """Ours."""
+    return Contender(
+        name="streamgauge",
+        guarantee="exactly once",
+        emits=emits,
+        prepare=lambda: [sys.executable, "-u", str(HERE / "jobs" / program)],
+        inner="{group}-partials",
+        environment={"POLARS_MAX_THREADS": "1"},
+    )
 
 
-def _faust() -> list[str]:
-    home = CACHE / "faust"
+def kafka_streams(program: str) -> Contender:
+    """Kafka Streams: on two threads, with its record cache."""
+    return Contender(
+        name="kstreams",
+        guarantee="exactly once",
+        emits="changed keys at each commit (1 s) or when the cache is full",
+        prepare=lambda: _kafka_streams(program),
+        beat_by=4.5,
+        inner="{group}-by-repartition",
+    )
+
+
+def faust(program: str) -> Contender:
+    """Plain Faust."""
+    return Contender(
+        name="faust",
+        guarantee="at least once",
+        emits="every event",
+        prepare=lambda: [str(_python("faust")), "-u", str(_PEERS / "faust" / program), *_WORKER],
+        share=0.01,
+    )
+
+
+_WORKER = ("worker", "-l", "warn", "--without-web")
+PEERS = ("kstreams", "faust")
+
+
+def _python(peer: str) -> Path:
+    """The Python of a peer's own environment, made the first time."""
+    home = CACHE / peer
     python = home / "bin" / "python"
     if not (home / "ready").exists():
         subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
-        requirements = HERE / "peers" / "faust" / "requirements.txt"
+        requirements = _PEERS / peer / "requirements.txt"
         subprocess.run([str(python), "-m", "pip", "install", "-qr", str(requirements)], check=True)
         (home / "ready").touch()
-    app = HERE / "peers" / "faust" / "app.py"
-    return [str(python), "-u", str(app), "worker", "-l", "warn", "--without-web"]
+    return python
 
 
-def _kafka_streams() -> list[str]:
-    source, home = HERE / "peers" / "kstreams", CACHE / "kstreams"
+def _kafka_streams(program: str) -> list[str]:
+    source, home = _PEERS / "kstreams", CACHE / "kstreams"
+    jars = f"{home / 'lib'}/*:{kafka.install()}/*"  # the broker's log4j
+    _compile("kstreams", jars)
+    settings = f"-Dlog4j2.configurationFile={source / 'log4j2.xml'}"
+    return [kafka.java(), "-Xmx4g", settings, "-cp", f"{home / 'classes'}:{jars}", program]
+
+
+def _compile(peer: str, jars: str) -> None:
+    """A peer's Java programs, with the jars that Maven gets the first time."""
+    source, home = _PEERS / peer, CACHE / peer
     if not (home / "lib").exists():
         command = ["mvn", "-q", "-B", "-f", str(source / "pom.xml")]
         command += ["dependency:copy-dependencies", f"-DoutputDirectory={home / 'lib'}"]
         subprocess.run(command, check=True)
-    program = source / "Rollup.java"
-    javac = [kafka.java() + "c", "-cp", f"{home / 'lib'}/*", "-d", str(home / "classes")]
-    subprocess.run([*javac, str(program)], check=True)
-    settings = f"-Dlog4j2.configurationFile={source / 'log4j2.xml'}"
-    path = f"{home / 'classes'}:{home / 'lib'}/*:{kafka.install()}/*"  # the broker's log4j
-    return [kafka.java(), "-Xmx4g", settings, "-cp", path, "Rollup"]
-
-
-STREAMGAUGE = Contender(
-    name="streamgauge",
-    guarantee="exactly once",
-    prepare=_ours("rollup.py"),
-    inner="{group}-partials",
-    environment={"POLARS_MAX_THREADS": "1"},
-)
-KAFKA_STREAMS = Contender(
-    name="kstreams",
-    guarantee="exactly once",
-    prepare=_kafka_streams,
-    inner="{group}-by-repartition",
-)
-FAUST = Contender(name="faust", guarantee="at least once", prepare=_faust, share=0.01)
+    programs = [str(program) for program in source.glob("*.java")]
+    javac = [kafka.java() + "c", "-cp", jars, "-d", str(home / "classes")]
+    subprocess.run([*javac, *programs], check=True)

@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping
 
 import numpy as np
-from events import CHUNK, PAGES, TYPES, chunk
 
+from bench.events import CHUNK, PAGES, TYPES, chunk
 from streamgauge.cli.verify.log import Log
 
 Answer = Mapping[str, Mapping[str, int]]

@@ -1,0 +1,82 @@
+"""What a benchmark works with: a folder, a real Kafka, topics of events, and what was asked for.
+
+Upstream: run.py, which makes one for the whole run. Downstream: each benchmark. The broker starts
+with the first benchmark that asks for it and is shared by all, so names of topics and groups begin
+with the benchmark's.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Set
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from bench import events
+from streamgauge.cli.stack.kafka import LocalKafka
+from streamgauge.schemas.registry import open_registry
+
+HERE = Path(__file__).parent
+CACHE = HERE.parent / ".streamgauge" / "bench"
+PARTITIONS = 4
+
+
+@dataclass(kw_only=True)
+class Context:
+    """One run of the suite; leave it by `close`."""
+
+    folder: Path
+    events: int
+    """The smaller of the two sizes between which the slope is taken."""
+    peers: Set[str] = frozenset()
+    slope: bool = True
+    timeout: float = 900
+    """Seconds a single run may take."""
+    stack: ExitStack = field(default_factory=ExitStack)
+    _loaded: dict[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def kafka(self) -> LocalKafka:
+        """The broker, started on first use."""
+        return self.stack.enter_context(LocalKafka(self.folder / "kafka"))
+
+    @property
+    def registry(self) -> str:
+        """The address of the schema registry."""
+        return f"file:{self.folder / 'registry'}"
+
+    def create(self, topic: str, partitions: int = PARTITIONS) -> None:
+        """Make a topic that keeps all it is given, whatever the records' time."""
+        settings = {"retention.ms": "-1", "message.timestamp.type": "LogAppendTime"}
+        admin = AdminClient({"bootstrap.servers": self.kafka.bootstrap, "log_level": 0})
+        for done in admin.create_topics([NewTopic(topic, partitions, 1, config=settings)]).values():
+            done.result()
+
+    @cached_property
+    def schema_id(self) -> int:
+        """The id under which bench.Event is registered."""
+        return open_registry(self.registry).register("bench.Event", json.loads(events.SCHEMA))
+
+    def fill(self, topic: str, count: int, partitions: int = PARTITIONS) -> None:
+        """Bring a topic of events to a size; a larger one keeps what it has."""
+        if topic not in self._loaded:
+            self.create(topic, partitions)
+        first = self._loaded.get(topic, 0)
+        if first < count:
+            started = time.monotonic()
+            events.load(self.kafka.bootstrap, topic, self.schema_id, first, count)
+            say(f"{topic}: {count:,} events ({time.monotonic() - started:.0f} s)")
+            self._loaded[topic] = count
+
+    def close(self) -> None:
+        """Stop what was started."""
+        self.stack.close()
+
+
+def say(line: str) -> None:
+    """Tell whoever waits; standard output is for the results."""
+    print(line, file=sys.stderr, flush=True)
