@@ -36,6 +36,13 @@ ROLLUP = Job(
     ),
 )
 
+PROFILE = Job(
+    name="b2",
+    answer=oracle.profile,
+    goal_us=4,
+    contenders=(streamgauge("profile.py", emits="changed users at each commit (1 s)"),),
+)
+
 _RACE = (
     "CPU is user + system of the contender's whole process tree, from its first record to the "
     "commit of the last; the broker is left out. With two sizes the figure is the slope between "
@@ -50,6 +57,13 @@ BENCHMARKS = {
             title="count, sum, max by minute, type and page, merged over partitions",
             method=_RACE,
             run=lambda context: race(context, ROLLUP),
+            plot=CPU,
+        ),
+        Benchmark(
+            name="b2",
+            title="events, sum, last time and last page of each user, changelogged",
+            method=_RACE,
+            run=lambda context: race(context, PROFILE),
             plot=CPU,
         ),
     )

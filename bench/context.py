@@ -37,7 +37,7 @@ class Context:
     timeout: float = 900
     """Seconds a single run may take."""
     stack: ExitStack = field(default_factory=ExitStack)
-    _loaded: dict[str, int] = field(default_factory=dict)
+    _filled: set[str] = field(default_factory=set)
 
     @cached_property
     def kafka(self) -> LocalKafka:
@@ -61,16 +61,18 @@ class Context:
         """The id under which bench.Event is registered."""
         return open_registry(self.registry).register("bench.Event", json.loads(events.SCHEMA))
 
-    def fill(self, topic: str, count: int, partitions: int = PARTITIONS) -> None:
-        """Bring a topic of events to a size; a larger one keeps what it has."""
-        if topic not in self._loaded:
-            self.create(topic, partitions)
-        first = self._loaded.get(topic, 0)
-        if first < count:
+    def topic_of(
+        self, count: int, *, partitions: int = PARTITIONS, shape: events.Shape = events.USUAL
+    ) -> str:
+        """A topic with the first `count` events, filled on first use and shared from then on."""
+        topic = f"events-{count}-{partitions}-{shape.users}-{shape.pages}"
+        if topic not in self._filled:
             started = time.monotonic()
-            events.load(self.kafka.bootstrap, topic, self.schema_id, first, count)
-            say(f"{topic}: {count:,} events ({time.monotonic() - started:.0f} s)")
-            self._loaded[topic] = count
+            self.create(topic, partitions)
+            events.load(self.kafka.bootstrap, topic, self.schema_id, count, shape)
+            self._filled.add(topic)
+            say(f"{topic}: filled in {time.monotonic() - started:.0f} s")
+        return topic
 
     def close(self) -> None:
         """Stop what was started."""

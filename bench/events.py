@@ -1,12 +1,13 @@
 """The events that all contenders read: skewed users, 5 % out of order, in Confluent's wire format.
 
-The n-th event is the same in every run, whatever the number of events: a longer topic is a
-shorter one with more behind it. Downstream: `load` fills a topic, `oracle.py` folds the columns.
+The n-th event is the same in every run, whatever the number of events: a longer topic begins as a
+shorter one. Downstream: `load` fills a topic, `oracle.py` folds the columns.
 """
 
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +17,26 @@ SCHEMA = Path(__file__).with_name("event.avsc").read_text()
 TYPES = ("page_view", "button_click", "search", "course_interaction", "learning_session")
 TYPES += ("quiz_attempt", "link_click", "form_submit")
 SHARES = (0.4, 0.2, 0.1, 0.1, 0.08, 0.05, 0.05, 0.02)
-PAGES = tuple(f"/page/{n}" for n in range(50))
 DEVICES = ("mobile", "desktop", "tablet")
 START = 1_760_000_040_000  # a full minute
 PER_MINUTE = 66_667
-USERS = 200_000
 CHUNK = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shape:
+    """How many keys there are."""
+
+    users: int = 200_000
+    pages: int = 50
+
+
+USUAL = Shape()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """Columns of CHUNK events; text columns are indices into the tuples above."""
+    """Columns of CHUNK events; `type` and `device` are indices into the tuples above."""
 
     number: int
     user: np.ndarray
@@ -42,19 +52,19 @@ class Chunk:
     id_low: np.ndarray
 
 
-def chunk(number: int) -> Chunk:
+def chunk(number: int, shape: Shape = USUAL) -> Chunk:
     """The events from number * CHUNK on."""
     rng = np.random.default_rng([7, number])
     index = np.arange(number * CHUNK, (number + 1) * CHUNK)
-    spread = rng.integers(0, USERS, CHUNK) * (rng.random(CHUNK) < 0.7)
+    spread = rng.integers(0, shape.users, CHUNK) * (rng.random(CHUNK) < 0.7)
     behind = rng.integers(0, 30_000, CHUNK) * (rng.random(CHUNK) < 0.05)
     kind = rng.choice(len(TYPES), CHUNK, p=SHARES)
     return Chunk(
         number=number,
-        user=np.minimum(rng.zipf(1.2, CHUNK) + spread, USERS),
+        user=np.minimum(rng.zipf(1.2, CHUNK) + spread, shape.users),
         ts=START + index * 60_000 // PER_MINUTE - behind,
         type=kind,
-        page=rng.integers(0, len(PAGES), CHUNK),
+        page=rng.integers(0, shape.pages, CHUNK),
         device=rng.integers(0, len(DEVICES), CHUNK),
         country=rng.integers(0, 30, CHUNK),
         duration=np.where(kind > 2, rng.exponential(8000, CHUNK).astype(np.int64), -1),
@@ -68,14 +78,15 @@ def chunk(number: int) -> Chunk:
 def records(part: Chunk, schema_id: int) -> Iterator[tuple[bytes, bytes]]:
     """Key and value of each event of a chunk."""
     head = b"\0" + struct.pack(">I", schema_id)
-    types, pages = [_text(t) for t in TYPES], [_text(p) for p in PAGES]
+    types = [_text(t) for t in TYPES]
+    pages = [_text(page(n)) for n in range(int(part.page.max()) + 1)]
     devices, countries = [_text(d) for d in DEVICES], [_text(f"C{n:02d}") for n in range(30)]
     exposures = [b"\0\0", *(b"\2" + _text("checkout") + b"\2" + _text(v) for v in "AB")]
     columns = (part.user, part.ts, part.type, part.page, part.device, part.country, part.duration)
     columns += (part.value, part.exposed, part.id_high, part.id_low)
     for row in zip(*(column.tolist() for column in columns), strict=True):
-        user, ts, kind, page, device, country, duration, value, exposed, high, low = row
-        key = f"u{user:07d}"
+        user, ts, kind, seen, device, country, duration, value, exposed, high, low = row
+        key = user_id(user)
         yield (
             key.encode(),
             b"".join(
@@ -86,7 +97,7 @@ def records(part: Chunk, schema_id: int) -> Iterator[tuple[bytes, bytes]]:
                     _text(key),
                     _text(f"s{user:07d}-{(ts - START) // 600_000}"),
                     _long(ts),
-                    pages[page],
+                    pages[seen],
                     devices[device],
                     countries[country],
                     exposures[(1 + user % 2) if exposed else 0],
@@ -97,11 +108,22 @@ def records(part: Chunk, schema_id: int) -> Iterator[tuple[bytes, bytes]]:
         )
 
 
-def load(bootstrap: str, topic: str, schema_id: int, first: int, last: int) -> None:
-    """Append the events [first, last) to a topic, by user."""
+def user_id(number: int) -> str:
+    """A user's name and the key of his events."""
+    return f"u{number:07d}"
+
+
+def page(number: int) -> str:
+    """A page's name."""
+    return f"/page/{number}"
+
+
+def load(bootstrap: str, topic: str, schema_id: int, count: int, shape: Shape = USUAL) -> None:
+    """Append the first `count` events to a topic, by user."""
     producer = Producer(
         {
             "bootstrap.servers": bootstrap,
+            "enable.idempotence": True,  # a retry must not change the order
             "linger.ms": 20,
             "compression.type": "lz4",
             "batch.size": 1 << 19,
@@ -109,11 +131,9 @@ def load(bootstrap: str, topic: str, schema_id: int, first: int, last: int) -> N
             "partitioner": "murmur2_random",
         }
     )
-    for number in range(first // CHUNK, -(-last // CHUNK)):
-        begin = max(first - number * CHUNK, 0)
-        end = min(last - number * CHUNK, CHUNK)
-        rows = list(records(chunk(number), schema_id))[begin:end]
-        for key, value in rows:
+    for number in range(-(-count // CHUNK)):
+        rows = records(chunk(number, shape), schema_id)
+        for key, value in islice(rows, count - number * CHUNK):
             while True:
                 try:
                     producer.produce(topic, value, key)

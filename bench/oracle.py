@@ -8,32 +8,28 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bench.events import CHUNK, PAGES, TYPES, chunk
+from bench.events import CHUNK, TYPES, USUAL, Shape, chunk, page, user_id
 from streamgauge.cli.verify.log import Log
 
-Answer = Mapping[str, Mapping[str, int]]
+Answer = Mapping[str, Mapping[str, int | str]]
 
 
-def rollup(events: int) -> Answer:
+def rollup(events: int, shape: Shape = USUAL) -> Answer:
     """B1: count, sum and max of duration by minute, type and page."""
-    parts = [chunk(number) for number in range(-(-events // CHUNK))]
-    ts, kind, page, duration = (
-        np.concatenate([getattr(part, name) for part in parts])[:events]
-        for name in ("ts", "type", "page", "duration")
-    )
+    ts, kind, seen, duration = _columns(events, shape, "ts", "type", "page", "duration")
     duration = np.maximum(duration, 0)
     minute = ts // 60_000
     least = minute.min()
-    key = ((minute - least) * len(TYPES) + kind) * len(PAGES) + page
+    key = ((minute - least) * len(TYPES) + kind) * shape.pages + seen
     counts = np.bincount(key)
     sums = np.bincount(key, weights=duration)  # exact below 2^53
     most = np.zeros(len(counts), np.int64)
     np.maximum.at(most, key, duration)
     answer = {}
     for k in np.flatnonzero(counts).tolist():
-        rest, p = divmod(k, len(PAGES))
+        rest, p = divmod(k, shape.pages)
         m, t = divmod(rest, len(TYPES))
-        answer[f"{(least + m) * 60_000}|{TYPES[t]}|{PAGES[p]}"] = {
+        answer[f"{(least + m) * 60_000}|{TYPES[t]}|{page(p)}"] = {
             "count": int(counts[k]),
             "sum": int(sums[k]),
             "max": int(most[k]),
@@ -41,10 +37,35 @@ def rollup(events: int) -> Answer:
     return answer
 
 
+def profile(events: int, shape: Shape = USUAL) -> Answer:
+    """B2: each user's events, sum of duration, last event time and the page he read last."""
+    user, ts, seen, duration = _columns(events, shape, "user", "ts", "page", "duration")
+    counts = np.bincount(user)
+    sums = np.bincount(user, weights=np.maximum(duration, 0))
+    last_ts = np.zeros(len(counts), np.int64)
+    np.maximum.at(last_ts, user, ts)
+    last = np.zeros(len(counts), np.int64)
+    np.maximum.at(last, user, np.arange(events))  # the order of a user's events is the log's
+    return {
+        user_id(u): {
+            "events": int(counts[u]),
+            "sum": int(sums[u]),
+            "last_ts": int(last_ts[u]),
+            "page": page(seen[last[u]]),
+        }
+        for u in np.flatnonzero(counts).tolist()
+    }
+
+
+def _columns(events: int, shape: Shape, *names: str) -> list[np.ndarray]:
+    parts = [chunk(number, shape) for number in range(-(-events // CHUNK))]
+    return [np.concatenate([getattr(part, name) for part in parts])[:events] for name in names]
+
+
 def written(bootstrap: str, topic: str) -> tuple[Answer, int]:
     """The last committed value of each key of a topic of JSON objects, and how many rows it has."""
     log = Log({"bootstrap.servers": bootstrap})
-    answer: dict[str, dict[str, int]] = {}
+    answer: dict[str, dict[str, int | str]] = {}
     rows = 0
     for some in log.read(topic, *log.bounds(topic)):
         rows += len(some)

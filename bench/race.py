@@ -1,7 +1,7 @@
 """One job that several contenders do on the same events, each answer checked.
 
-The topic is filled to a size, every contender runs over it, then it is doubled and all run again:
-the slope between the two is the figure, so that start-up and prefetch do not blur it.
+Every contender runs over a topic, then over one of twice the size: the slope between the two is the
+figure, so that start-up and prefetch do not blur it.
 """
 
 import os
@@ -63,8 +63,7 @@ def _measure(
     context: Context, job: Job, contender: Contender, commands: dict[str, list[str]], count: int
 ) -> tuple[Measurement, int]:
     """One run: its cost, and how many keys of its answer are wrong."""
-    source = f"events-{contender.share:g}"  # those with the same share read the same topic
-    context.fill(source, count)
+    source = context.topic_of(count)
     group = f"{job.name}-{contender.name}-{count}"
     out = f"{group}-out"
     context.create(out)
