@@ -1,0 +1,140 @@
+"""The fault tests' own checks find bugs: each is planted, and found; without it all is well.
+
+The interleaving that a bug needs is forced, by a fault point, a process that stops itself or a
+transaction held open, never left to luck.
+"""
+
+import signal
+
+import pytest
+from confluent_kafka import Producer
+
+from tests.faults.planted import DONE
+from tests.faults.sinking import PLANTED, is_stopped, until
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+
+
+def killed_after_a_commit(counting):
+    # read 0…499 | commit, kill | read on from what is committed
+    counting.produce(1000)
+    assert counting.run(FAULTPOINT="after_commit:1:kill", BATCH="500") == -signal.SIGKILL
+    assert counting.run() == 0
+    return counting.differences(1000)
+
+
+def aborted_after_a_flush(counting):
+    counting.produce(500)
+    assert counting.run(FAULTPOINT="after_flush:1:raise") == 0
+    return counting.differences(500)
+
+
+def an_agent_raises(counting):
+    counting.produce(500)
+    assert counting.run(RAISES="1") == 0
+    return counting.differences(500)
+
+
+def a_zombie_writes_by_a_timer(counting):
+    #  w0  ──500──| about to write its counts again: STOP ············· CONT, writes 500's counts
+    #  w1                          takes over at the session timeout ──500 more──
+    zombie = counting.start("w0", REPEAT="stop")
+    counting.produce(500)
+    until(lambda: is_stopped(zombie))
+    counting.start("w1")
+    counting.produce(500)
+    counting.wait_for(1000)
+    zombie.send_signal(signal.SIGCONT)
+    until(lambda: "rolling back" in counting.log("w0"))
+    return counting.differences(1000)
+
+
+def restored_while_a_transaction_is_open(counting):
+    # the changelog of a partition:   … | open, of somebody else | committed counts | end
+    worker = counting.start()
+    counting.produce(500)
+    counting.wait_for(500)
+    intruder = Producer(
+        {
+            "bootstrap.servers": counting.kafka,
+            "transactional.id": counting.namespace,
+            "transaction.timeout.ms": 120_000,
+        }
+    )
+    intruder.init_transactions()
+    intruder.begin_transaction()
+    for partition in range(4):
+        intruder.produce(counting.topic("counts"), b"0", b"of-nobody", partition)
+    intruder.flush()
+    counting.produce(500)
+    counting.wait_for(1000)
+    worker.terminate()
+    assert worker.wait(20) == 0
+    restored = counting.log().count("restored; reading")
+    worker = counting.start()
+    try:  # it must wait for the end of the open transaction
+        until(lambda: counting.log().count("restored; reading") > restored, 8)
+    except AssertionError:
+        pass
+    counting.produce(500)
+    intruder.abort_transaction()
+    counting.wait_for(1500)
+    return counting.differences(1500)
+
+
+FOUND_BY = {
+    "commit_before_flush": killed_after_a_commit,
+    "offsets_outside": killed_after_a_commit,
+    "state_kept_after_abort": aborted_after_a_flush,
+    "exception_swallowed": an_agent_raises,
+    "empty_offsets": a_zombie_writes_by_a_timer,
+    "restore_to_the_read_committed_end": restored_while_a_transaction_is_open,
+}
+
+
+@pytest.mark.parametrize("bug", FOUND_BY)
+def test_a_planted_bug_of_the_engine_is_found(counting, bug):
+    counting.program = (PLANTED, bug, "app")
+    assert FOUND_BY[bug](counting) != []
+    assert DONE in counting.log()
+
+
+@pytest.mark.parametrize("scenario", dict.fromkeys(FOUND_BY.values()), ids=lambda s: s.__name__)
+def test_the_same_without_a_bug_is_exact(counting, scenario):
+    assert scenario(counting) == []
+
+
+def a_sink_stops_with_a_batch_in_hand(sinking):
+    #  zombie  a=1 | a=2 b=2 in hand: STOP ······················· CONT, writes a=2 b=2
+    #  owner                 takes over, writes them | a=3, b deleted |
+    zombie = sinking.start("zombie", FAULTPOINT="sink_before_write:2:stop")
+    sinking.commit({"a": 1})
+    until(lambda: sinking.holds({"a": 1}), says=lambda: sinking.log("zombie"))
+    sinking.commit({"a": 2, "b": 2})
+    until(lambda: is_stopped(zombie))
+    sinking.start("owner")
+    until(lambda: sinking.holds({"a": 2, "b": 2}), says=lambda: sinking.log("owner"))
+    sinking.commit({"a": 3, "b": None})
+    until(lambda: sinking.holds({"a": 3}), says=lambda: sinking.log("owner"))
+    zombie.send_signal(signal.SIGCONT)
+    until(
+        lambda: not sinking.holds({"a": 3}) or "joins its group anew" in sinking.log("zombie"),
+        says=lambda: sinking.log("zombie"),
+    )
+    return sinking.contents()
+
+
+@pytest.mark.parametrize("kind", ["postgres", "redis"])
+def test_a_fence_left_out_of_a_sink_is_found(sinking, kind):
+    target = sinking(kind)
+    target.bug = f"no_fence_in_{kind}"
+    assert a_sink_stops_with_a_batch_in_hand(target) != {"a": 3}
+    assert DONE in target.log("zombie")
+
+
+@pytest.mark.parametrize("kind", ["postgres", "redis"])
+def test_with_its_fence_a_stopped_sink_writes_nothing(sinking, kind):
+    target = sinking(kind)
+    assert a_sink_stops_with_a_batch_in_hand(target) == {"a": 3}
+    target.commit({"c": 4})
+    until(lambda: target.holds({"a": 3, "c": 4}), says=lambda: target.log("zombie"))
