@@ -134,7 +134,7 @@ class Recomputation:
         partition = self._partitions[record.partition]
         if isinstance(event, Tick):
             self.counts["ticks"] += 1
-            partition.tick(event.timestamp)
+            partition.tick(min(event.timestamp, record.append_time))  # its writer's clock may err
             return
         if isinstance(event, Rejected):
             self.dead_letters[at] = event.reason

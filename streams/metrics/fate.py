@@ -8,7 +8,9 @@ Per source partition, in order of offsets, and by nothing but the log itself:
     accepted   everything else
 
 wm, the watermark, is the greatest timestamp of earlier accepted events and ticks of the
-partition; none before the first. L is the lateness.
+partition; none before the first. A tick is never later than its append_time: the clock of the
+worker that wrote it may be wrong, and one tick a day ahead would make all that follows late. L is
+the lateness.
 
 The fast path is exact while equal ids have equal timestamps: then neither a duplicate nor a late
 event can raise the watermark, so the running maximum over everything but the future is the
@@ -132,7 +134,7 @@ class _Log:
     @staticmethod
     def of(frame: pl.DataFrame) -> _Log:
         partition = frame["partition"].to_numpy()
-        timestamp = frame["timestamp"].to_numpy()
+        timestamp, append_time = frame["timestamp"].to_numpy(), frame["append_time"].to_numpy()
         read = frame.select(
             is_tick=pl.col("event_type") == TICK,
             first=pl.col("event_id").hash(0),
@@ -142,9 +144,9 @@ class _Log:
         return _Log(
             partition=partition,
             offset=frame["offset"].to_numpy(),
-            timestamp=timestamp,
+            timestamp=np.where(is_tick, np.minimum(timestamp, append_time), timestamp),
             is_tick=is_tick,
-            future=(timestamp > frame["append_time"].to_numpy() + FUTURE_MS) & ~is_tick,
+            future=(timestamp > append_time + FUTURE_MS) & ~is_tick,
             event_id=frame["event_id"],
             key=_key(read["first"], partition),
             check=_check(read["second"]),

@@ -243,3 +243,9 @@ def test_the_watermark_of_the_whole_is_the_furthest():
 
 def test_a_key_reads_as_the_topics_key_with_its_metric():
     assert str(CellKey("views", "1m", T0, "ab", "{}")) == f"views|1m|{T0}|ab|{{}}"
+
+
+def test_a_tick_of_a_clock_that_is_ahead_makes_nothing_late():
+    oracle = recompute((0, view(1, NOW)), (0, {"tick": NOW + 86_400_000}), (0, view(2, NOW - 1)))
+    assert oracle.watermark == NOW
+    assert oracle.counts["late"] == 0

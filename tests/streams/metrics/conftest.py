@@ -260,6 +260,8 @@ def decide(log: Sequence[dict[str, Any]], lateness: int) -> tuple[list[str], int
     fates, accepted, watermark = [], [], None
     for record in log:
         time = record["timestamp"]
+        if record["event_type"] == "tick":
+            time = min(time, record.get("appended", time))
         floor = -math.inf if watermark is None else watermark - lateness
         if record["event_type"] == "tick":
             fates.append("tick")

@@ -47,8 +47,8 @@ def event(time: int, name: str = "", **fields: Any) -> dict[str, Any]:
     return {"event_type": "search", "event_id": name or f"at {time}", "timestamp": time, **fields}
 
 
-def tick(time: int) -> dict[str, Any]:
-    return {"event_type": "tick", "timestamp": time}
+def tick(time: int, **fields: Any) -> dict[str, Any]:
+    return {"event_type": "tick", "timestamp": time, **fields}
 
 
 def test_late_is_what_is_behind_the_watermark_by_more_than_the_lateness() -> None:
@@ -61,6 +61,11 @@ def test_late_is_what_is_behind_the_watermark_by_more_than_the_lateness() -> Non
 def test_a_tick_advances_the_watermark_and_an_older_one_does_not() -> None:
     log = [event(500_000), tick(700_000), tick(1_000), event(599_999), event(600_000)]
     assert fates_of(log, []) == ["accepted", "tick", "tick", "late", "accepted"]
+
+
+def test_a_tick_of_a_clock_that_is_ahead_makes_nothing_late() -> None:
+    log = [event(500_000), tick(90_000_000, appended=510_000), event(410_000), event(409_999)]
+    assert fates_of(log, []) == ["accepted", "tick", "accepted", "late"]
 
 
 def test_an_event_from_the_future_has_no_effect() -> None:

@@ -23,7 +23,8 @@ def some_log(r: random.Random, start: int, size: int, user: str) -> list[dict[st
         kind = r.choice(["page_view", "page_view", "rating", "request", "tick", "again"])
         appended = now + 1_000
         if kind == "tick":
-            log.append({"event_type": "tick", "timestamp": now, "appended": appended})
+            ahead = 90_000_000 if r.random() < 0.02 else 0  # the clock of its writer
+            log.append({"event_type": "tick", "timestamp": now + ahead, "appended": appended})
             continue
         earlier = [e for e in log[-12:] if e["event_type"] != "tick"]
         if kind == "again" and earlier:
