@@ -17,6 +17,7 @@ POINTS = (
     "after_send_offsets",
     "after_commit",
     "during_restore",
+    "during_checkpoint",
     "sink_before_write",
     "sink_before_commit",
     "sink_after_commit",

@@ -3,19 +3,20 @@
 Upstream: the consumer, which hands over decoded batches. Downstream: the transaction, which takes
 the outputs. The engine calls, in this order:
 
-    resume_from · restore* · replay* · restored        when partitions are assigned
-    (process* · flush · commit | abort)*               while they are owned
-    revoke                                             when they have gone elsewhere
+    (resume_from | load) · restore* · replay* · restored    when partitions are assigned
+    (process* · flush · commit · snapshot | abort)*         while they are owned
+    revoke                                                  when they have gone elsewhere
 
 Invariants: `process` and `flush` touch the working state only; `commit` makes it the stable one;
-`abort` goes back. States are immutable, so going back is keeping the old reference.
+`abort` goes back. States are immutable, so going back is keeping the old reference, and so is
+taking a snapshot.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     import polars as pl
@@ -82,6 +83,10 @@ class Task:
     columns: frozenset[str] | None = None
     #: False while rows are held back by throttling: a worker that runs until the end waits.
     settled: bool = True
+    #: What brings a snapshot to a later commit: the changelogs' rows or the input since then.
+    tail: Literal["changelogs", "input"] = "changelogs"
+    #: What a snapshot depends on beside the log: definitions, settings, its own format.
+    identity: str = ""
 
     def process(self, batch: Batch) -> None:
         """Advance the working state by a batch. May raise: the batch is then tried again."""
@@ -104,6 +109,18 @@ class Task:
     def resume_from(self, partition: int, offset: int, metadata: str) -> int:
         """First input offset to read again so as to rebuild state; `offset` itself for none."""
         return offset
+
+    def snapshot(self) -> Callable[[int], bytes] | None:
+        """The stable state, to be written by partition in another thread; None: not this task's."""
+        return None
+
+    def load(self, partition: int, snapshot: memoryview, at: int, offset: int, text: str) -> bool:
+        """Take up a snapshot of input offset `at` instead of `resume_from`.
+
+        `offset` and its metadata `text` are what the group has committed, now or later than that;
+        `restore` or `replay` brings the state there. False: of no use, everything is restored.
+        """
+        return False
 
     def restore(
         self, changelog: str, keys: list[bytes], values: list[bytes | None], partition: int
