@@ -1,19 +1,80 @@
-"""The counting app and sinks, on servers that tests share."""
+"""The counting app and sinks, on servers that tests share; and a broker that may be broken."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from streamgauge.cli.errors import MissingRequirementError
+from streamgauge.cli.stack.kafka import LocalKafka
+from streamgauge.cli.stack.process import free_port
+from streamgauge.cli.stack.proxy import KafkaProxy
+from tests.faults.reading import Reading
 from tests.faults.sinking import PLANTED, Sinking
 from tests.streams.engine.counting import Counting
 
 
+class ProxiedKafka(LocalKafka):
+    """With a second listener, whose clients go through `proxy`."""
+
+    def __init__(self, data_dir: Path) -> None:
+        super().__init__(data_dir, heap="512m")
+        self._behind = free_port()
+        self.proxy = KafkaProxy("127.0.0.1", self._behind)
+
+    def _settings(self) -> dict[str, str]:
+        ours = super()._settings()
+        return ours | {
+            "listeners": f"{ours['listeners']},PROXIED://127.0.0.1:{self._behind}",
+            "advertised.listeners": f"{ours['advertised.listeners']},PROXIED://{self.proxy.address}",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,"
+            "CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name": "PLAINTEXT",
+            "transaction.abort.timed.out.transaction.cleanup.interval.ms": "2000",
+        }
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory) -> Iterator[ProxiedKafka]:
+    """A Kafka of these tests' own, which they may break."""
+    server = ProxiedKafka(tmp_path_factory.mktemp("broker"))
+    try:
+        server.start()
+    except MissingRequirementError as missing:
+        pytest.skip(f"breaking a broker needs one of our own: {missing.message}")
+    with server.proxy:
+        yield server
+    server.kill()
+
+
+@pytest.fixture
+def proxy(broker) -> Iterator[KafkaProxy]:
+    """What lies between the workers of `proxied` and their broker; whole again at the end."""
+    yield broker.proxy
+    broker.proxy.clear()
+
+
 @pytest.fixture
 def counting(kafka, namespace, tmp_path) -> Iterator[Counting]:
-    """The counting app; `plant` puts a bug into it."""
+    """The counting app on the shared broker."""
     harness = Counting(kafka, namespace, tmp_path, program=(PLANTED, "none", "app"))
     yield harness
     harness.close()
+
+
+@pytest.fixture
+def proxied(broker, proxy, namespace, tmp_path) -> Iterator[Counting]:
+    """The counting app, with a proxy between its workers and the broker, and none for readers."""
+    harness = Counting(broker.bootstrap, namespace, tmp_path)
+    harness.brokers = proxy.address
+    yield harness
+    harness.close()
+
+
+@pytest.fixture
+def reading() -> Callable[[Counting], Reading]:
+    """Starts a reader beside the counting app."""
+    return Reading
 
 
 @pytest.fixture
@@ -22,14 +83,14 @@ def sinking(request, kafka, namespace, registry_url, tmp_path) -> Iterator[Calla
     made: list[Sinking] = []
 
     def make(kind: str, target: str | None = None) -> Sinking:
-        server = "postgres" if kind == "postgres" else "redis_url"
+        server = {"postgres": "postgres", "redis": "redis_url"}
         made.append(
             Sinking(
                 kind,
                 kafka=kafka,
                 registry=registry_url,
                 namespace=namespace,
-                target=target or request.getfixturevalue(server),
+                target=target or request.getfixturevalue(server[kind]),
                 logs=tmp_path,
             )
         )
