@@ -195,6 +195,7 @@ class Session:
             start.append(TopicPartition(one.topic, one.partition, offset))
         self._ends = dict(self._positions)
         self._consumer.assign(start)
+        self._consumer.resume(start)  # librdkafka keeps a pause over any new assignment
         self._paused = False
         self._to_open = False
         log.info("%s sink reads %s", self._kind, self._positions)

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from streamgauge.sinks import session as module
 from streamgauge.sinks.batches import Batches
-from streamgauge.sinks.errors import Fatal, Fenced, Retryable
+from streamgauge.sinks.errors import Fatal, Fenced, Retryable, Rewound
 from streamgauge.sinks.health import Progress
 from streamgauge.sinks.outage import Outage
 from streamgauge.sinks.redis.sink import RedisSink
@@ -42,7 +42,8 @@ class Kafka:
         self.assigned.append(None)
 
     def consume(self, number: int, timeout: float) -> list[Message]:
-        return self.steps.pop(0)(self)
+        messages = self.steps.pop(0)(self)
+        return [] if self.paused[-1:] == [True] else messages  # a new assignment changes nothing
 
     def give(self, *partitions: int) -> None:
         self._callbacks["on_assign"](self, [TopicPartition("metrics", p) for p in partitions])
@@ -222,7 +223,19 @@ def test_during_an_outage_reading_pauses_and_the_same_batch_is_tried_again(
     kafka = play(give(0), fails, nothing, nothing, read(row(0, 1)))
     assert sink.rows() == [(0, 0), (0, 1)]
     assert sink.tried[0] is sink.tried[1] is sink.tried[2]
-    assert kafka.paused == [True, False]
+    assert kafka.paused == [False, True, False]
+
+
+def test_after_an_outage_that_lost_data_everything_is_read_again(
+    play: Any, sink: Memory, row: Any
+) -> None:
+    def fails(_: Kafka) -> list[Message]:
+        sink.failures = [Retryable("gone"), Rewound("empty since")]
+        return [row(0, 0)]
+
+    play(give(0), fails, nothing, nothing, read(row(0, 0)))
+    assert sink.opened == [{0}, {0}]
+    assert sink.rows() == [(0, 0)]
 
 
 def test_an_outage_while_opening_is_waited_for(play: Any, sink: Memory, row: Any) -> None:
