@@ -8,7 +8,8 @@ throttling, which is all that the clock is for.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from streamgauge.schemas.registry import Registry
 from streamgauge.schemas.topics import EVENTS, METRIC_PARTIALS, METRIC_ROLLUPS, METRIC_USERS
 from streamgauge.streams.engine import telemetry
 from streamgauge.streams.engine.task import Batch, Output, Task
-from streamgauge.streams.metrics import emission, merge, source, updates
+from streamgauge.streams.metrics import emission, merge, snapshots, source, updates
 from streamgauge.streams.metrics.fate import Original
 from streamgauge.streams.metrics.outputs import MergeOutputs, SourceOutputs
 from streamgauge.streams.metrics.plan import Plan
@@ -42,6 +43,7 @@ class MetricSource(Task):
 
     topic = EVENTS.name
     changelogs = (METRIC_USERS.name,)
+    tail = "input"
 
     def __init__(
         self,
@@ -64,6 +66,7 @@ class MetricSource(Task):
         )
         self._codec = Codec(registry)
         versions = [grain.version for grain in self._plan.grains]
+        self.identity = snapshots.identity(versions, lateness_ms, consent_default)
         self._encode = SourceOutputs(registry, versions, partitions)
         self._stable = self._state = source.SourceState()
         self._outputs: list[Output] = []
@@ -118,6 +121,18 @@ class MetricSource(Task):
     def resume_from(self, partition: int, offset: int, metadata: str) -> int:
         self._state = source.resumed(self._state, partition, offset, metadata, self._settings)
         return self._state.clocks[partition].checkpoints[0][0]
+
+    def snapshot(self) -> Callable[[int], bytes]:
+        state, settings = self._stable, self._settings
+        folded = cache(lambda: emission.folded(state, settings))
+        return lambda partition: snapshots.of_source(folded(), partition, settings)
+
+    def load(self, partition: int, snapshot: memoryview, at: int, offset: int, text: str) -> bool:
+        loaded = snapshots.with_source(
+            self._state, partition, snapshot, at, (offset, text), self._settings
+        )
+        self._state = loaded or self._state
+        return loaded is not None
 
     def restore(
         self, changelog: str, keys: list[bytes], values: list[bytes | None], partition: int
@@ -185,6 +200,7 @@ class MetricMerge(Task):
 
     topic = METRIC_PARTIALS.name
     changelogs = (METRIC_ROLLUPS.name,)
+    tail = "input"
 
     def __init__(
         self,
@@ -200,9 +216,11 @@ class MetricMerge(Task):
             plan=self._plan, lateness=lateness_ms, sources=source_partitions
         )
         self._codec = Codec(registry)
+        self.identity = snapshots.identity(list(self._plan.numbers), lateness_ms, source_partitions)
         self._encode = MergeOutputs(registry)
         self._stable = self._state = merge.MergeState()
         self._changelog: dict[int, dict[bytes, bytes | None]] = {}
+        self._loaded: dict[int, tuple[int, str]] = {}
         self._longer_at = float("-inf")
 
     @property
@@ -237,6 +255,19 @@ class MetricMerge(Task):
         )
         return start
 
+    def snapshot(self) -> Callable[[int], bytes]:
+        state = self._stable
+        return lambda partition: snapshots.of_merge(state, partition)
+
+    def load(self, partition: int, snapshot: memoryview, at: int, offset: int, text: str) -> bool:
+        loaded = snapshots.with_merge(
+            self._state, partition, snapshot, at, (offset, text), self._settings
+        )
+        if loaded is None:
+            return False
+        self._state, self._loaded[partition] = loaded, (offset, text)
+        return True
+
     def restore(
         self, changelog: str, keys: list[bytes], values: list[bytes | None], partition: int
     ) -> None:
@@ -253,7 +284,8 @@ class MetricMerge(Task):
                 if value is not None
             ]
             self._state = merge.restored(self._state, partition, rollups, self._plan)
-        self._changelog = {}
+        self._state = snapshots.aligned(self._state, self._loaded, self._settings)
+        self._changelog, self._loaded = {}, {}
 
     def revoke(self, partitions: set[int]) -> None:
         same = self._state is self._stable
@@ -261,6 +293,7 @@ class MetricMerge(Task):
         self._state = self._stable if same else merge.without(self._state, partitions)
         for partition in partitions:
             self._changelog.pop(partition, None)
+            self._loaded.pop(partition, None)
 
 
 FATES = ("accepted", "duplicate", "late", "future", "tick")

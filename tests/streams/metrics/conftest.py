@@ -11,7 +11,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -101,6 +101,8 @@ class Stage:
     decoder: Decoder
     position: dict[int, int]
     committed: dict[int, tuple[int, str]]
+    checkpoints: dict[int, tuple[int, bytes]] = field(default_factory=dict)
+    loaded: int = 0
 
 
 @dataclass
@@ -207,13 +209,19 @@ class Pipeline:
     def hand_over(self, stage: Stage, partitions: set[int]) -> None:
         """Restore partitions from the commits and the changelogs."""
         task = stage.task
-        spans = {}
+        spans, all_of_it = {}, []
         for partition in partitions:
             offset, metadata = stage.committed[partition]
             stage.position[partition] = offset
-            spans[partition] = (task.resume_from(partition, offset, metadata), offset)
+            at, snapshot = stage.checkpoints.get(partition, (-1, b""))
+            if at >= 0 and task.load(partition, memoryview(snapshot), at, offset, metadata):
+                spans[partition] = (at, offset)
+                stage.loaded += 1
+            else:
+                spans[partition] = (task.resume_from(partition, offset, metadata), offset)
+                all_of_it.append(partition)
         for changelog in task.changelogs:
-            for partition in partitions:
+            for partition in all_of_it:
                 rows = self.topics[changelog][partition]
                 for start in range(0, len(rows), 7):
                     chunk = rows[start : start + 7]
@@ -224,6 +232,20 @@ class Pipeline:
                 task.replay(self.batch(stage, {partition: (low, min(low + 5, end))}))
         task.restored(partitions)
         task.commit()
+
+    def checkpoint(self, stage: Stage, partitions: set[int]) -> None:
+        """Keep the stable state, which is that of the last commit."""
+        snapshot = stage.task.snapshot()
+        assert snapshot is not None
+        for partition in partitions:
+            stage.checkpoints[partition] = stage.committed[partition][0], snapshot(partition)
+
+    def stand_by(self, stage: Stage) -> None:
+        """Somebody else follows, from checkpoint to checkpoint."""
+        every = set(range(self.partitions))
+        other = replace(stage, task=stage.make(), position={})
+        self.hand_over(other, every)
+        self.checkpoint(other, every)
 
     def finish(self) -> None:
         """Read everything there is, and let every throttle pass."""

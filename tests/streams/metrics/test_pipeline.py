@@ -62,10 +62,19 @@ def append_all(pipeline: Any, logs: list[list[dict[str, Any]]]) -> None:
             pipeline.append(partition, event, record["appended"])
 
 
-def drive(pipeline: Any, r: random.Random, steps: int, failures: bool) -> None:
+def drive(
+    pipeline: Any, r: random.Random, steps: int, failures: bool, checkpoints: bool = False
+) -> None:
     """Any schedule at all."""
     for _ in range(steps):
         stage = r.choice([pipeline.source, pipeline.merge])
+        if checkpoints:
+            some = {p for p in range(pipeline.partitions) if r.random() < 0.4}
+            pipeline.checkpoint(stage, some)
+            if r.random() < 0.3:
+                pipeline.stand_by(stage)
+            if r.random() < 0.1:
+                stage.checkpoints.clear()
         pipeline.now += r.choice([0.1, 0.1, 1.0, 5.0])
         counts = {p: r.choice([0, 1, 3, 30]) for p in range(pipeline.partitions)}
         pipeline.read(stage, counts)
@@ -113,6 +122,19 @@ def test_batches_aborts_restarts_and_moved_partitions_change_nothing(
     pipeline = kit.pipeline()
     append_all(pipeline, logs)
     drive(pipeline, r, 25, failures=True)
+    assert kit.seen(pipeline.metrics()) == kit.expected(logs, kit.definitions)
+
+
+@RELAXED
+@given(seed=st.integers(0, 10**9), size=st.integers(0, 120))
+def test_checkpoints_of_any_commit_and_standbys_change_nothing(
+    kit: Any, seed: int, size: int
+) -> None:
+    r = random.Random(seed)
+    logs = [some_log(r, kit.start, size, f"user-{p}") for p in range(kit.partitions)]
+    pipeline = kit.pipeline()
+    append_all(pipeline, logs)
+    drive(pipeline, r, 40, failures=True, checkpoints=True)
     assert kit.seen(pipeline.metrics()) == kit.expected(logs, kit.definitions)
 
 
