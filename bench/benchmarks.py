@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench import oracle
-from bench.contenders import faust, kafka_streams, streamgauge
+from bench.contenders import faust, flink, kafka_streams, quix, streamgauge
 from bench.context import Context
 from bench.race import CPU, Job, race
 from bench.rows import Row
@@ -30,9 +30,11 @@ ROLLUP = Job(
     answer=oracle.rollup,
     goal_us=2.5,
     contenders=(
-        streamgauge("rollup.py", emits="changed keys at each commit (1 s)"),
+        streamgauge("rollup.py", emits="keys that changed, at each commit (1 s)"),
         kafka_streams("Rollup"),
-        faust("app.py"),
+        flink("Rollup", emits="each key once, when its window closes", until_done=True),
+        quix("rollup.py"),
+        faust("rollup.py"),
     ),
 )
 
@@ -40,7 +42,19 @@ PROFILE = Job(
     name="b2",
     answer=oracle.profile,
     goal_us=4,
-    contenders=(streamgauge("profile.py", emits="changed users at each commit (1 s)"),),
+    contenders=(
+        streamgauge("profile.py", emits="users that changed, at each commit (1 s)"),
+        kafka_streams("Profile"),
+        flink("Profile", emits="every event", EMIT="event"),
+        flink(
+            "Profile",
+            variant="throttled",
+            emits="users that changed, once a second by a timer",
+            EMIT="second",
+        ),
+        quix("profile.py"),
+        faust("profile.py"),
+    ),
 )
 
 _RACE = (

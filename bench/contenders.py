@@ -25,10 +25,17 @@ class Contender:
     emits: str
     """When it writes what of its results."""
     prepare: Callable[[], list[str]]
+    variant: str = ""  # where a peer runs twice
     share: float = 1.0  # of the events: a slow one gets fewer
     beat_by: float | None = None  # how many times its cost ours is meant to be below
     inner: str = "{group}-repartition"  # the topic between its stages
+    wants_inner: bool = False  # that topic must be there before it starts
+    until_done: bool = False  # it says DONE; the rest is done with the last record
     environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}, {self.variant}" if self.variant else self.name
 
 
 def streamgauge(program: str, emits: str) -> Contender:
@@ -48,26 +55,55 @@ def kafka_streams(program: str) -> Contender:
     return Contender(
         name="kstreams",
         guarantee="exactly once",
-        emits="changed keys at each commit (1 s) or when the cache is full",
+        emits="keys that changed, at each commit (1 s) or when its cache is full",
         prepare=lambda: _kafka_streams(program),
         beat_by=4.5,
         inner="{group}-by-repartition",
     )
 
 
+def flink(
+    program: str, *, emits: str, variant: str = "", until_done: bool = False, **environment: str
+) -> Contender:
+    """Flink: a local cluster of two slots, state on the heap, checkpoints to disk."""
+    return Contender(
+        name="flink",
+        variant=variant,
+        guarantee="exactly once",
+        emits=emits,
+        prepare=lambda: _flink(program),
+        beat_by=2.5,
+        until_done=until_done,
+        environment=environment,
+    )
+
+
+def quix(program: str) -> Contender:
+    """Quix Streams: one process."""
+    return Contender(
+        name="quix",
+        guarantee="exactly once",
+        emits="every event",
+        prepare=lambda: [str(_python("quix")), "-u", str(_PEERS / "quix" / program)],
+        share=0.1,
+        inner="repartition__{group}--{source}--key",
+    )
+
+
 def faust(program: str) -> Contender:
-    """Plain Faust."""
+    """Plain Faust on aiokafka: one process."""
+    worker = ("worker", "-l", "warn", "--without-web")
     return Contender(
         name="faust",
         guarantee="at least once",
         emits="every event",
-        prepare=lambda: [str(_python("faust")), "-u", str(_PEERS / "faust" / program), *_WORKER],
+        prepare=lambda: [str(_python("faust")), "-u", str(_PEERS / "faust" / program), *worker],
         share=0.01,
+        wants_inner=True,  # or it sees the topic after five minutes only
     )
 
 
-_WORKER = ("worker", "-l", "warn", "--without-web")
-PEERS = ("kstreams", "faust")
+PEERS = ("flink", "kstreams", "quix", "faust")
 
 
 def _python(peer: str) -> Path:
@@ -83,15 +119,18 @@ def _python(peer: str) -> Path:
 
 
 def _kafka_streams(program: str) -> list[str]:
-    source, home = _PEERS / "kstreams", CACHE / "kstreams"
-    jars = f"{home / 'lib'}/*:{kafka.install()}/*"  # the broker's log4j
-    _compile("kstreams", jars)
-    settings = f"-Dlog4j2.configurationFile={source / 'log4j2.xml'}"
-    return [kafka.java(), "-Xmx4g", settings, "-cp", f"{home / 'classes'}:{jars}", program]
+    jars = f"{CACHE / 'kstreams' / 'lib'}/*:{kafka.install()}/*"  # the broker's log4j
+    return [*_java("kstreams", jars), program]
 
 
-def _compile(peer: str, jars: str) -> None:
-    """A peer's Java programs, with the jars that Maven gets the first time."""
+def _flink(program: str) -> list[str]:
+    java, *rest = _java("flink", f"{CACHE / 'flink' / 'lib'}/*")
+    opens = [f"--add-opens=java.base/java.{name}=ALL-UNNAMED" for name in ("lang", "util", "time")]
+    return [java, *opens, *rest, program]
+
+
+def _java(peer: str, jars: str) -> list[str]:
+    """Compile a peer's programs, with the jars that Maven gets the first time; how to run one."""
     source, home = _PEERS / peer, CACHE / peer
     if not (home / "lib").exists():
         command = ["mvn", "-q", "-B", "-f", str(source / "pom.xml")]
@@ -100,3 +139,5 @@ def _compile(peer: str, jars: str) -> None:
     programs = [str(program) for program in source.glob("*.java")]
     javac = [kafka.java() + "c", "-cp", jars, "-d", str(home / "classes")]
     subprocess.run([*javac, *programs], check=True)
+    settings = f"-Dlog4j2.configurationFile={_PEERS / 'log4j2.xml'}"
+    return [kafka.java(), "-Xmx4g", settings, "-cp", f"{home / 'classes'}:{jars}"]

@@ -124,6 +124,7 @@ def load(bootstrap: str, topic: str, schema_id: int, count: int, shape: Shape = 
         {
             "bootstrap.servers": bootstrap,
             "enable.idempotence": True,  # a retry must not change the order
+            "log_level": 3,
             "linger.ms": 20,
             "compression.type": "lz4",
             "batch.size": 1 << 19,

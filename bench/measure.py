@@ -1,14 +1,15 @@
 """Runs a contender and measures the CPU of its whole process tree, the broker excluded.
 
 Counting starts with its first record (it prints a line `FIRST`) and ends when its group has
-committed the input to the end, and what it repartitions on the way too.
+committed the input to the end, and what it repartitions on the way too; or, where it ends by
+itself, when it prints `DONE`.
 """
 
 import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -45,7 +46,8 @@ class _Tree:
 
     root: psutil.Process
     peak_rss: int = 0
-    first: tuple[float, float] | None = field(default=None)  # CPU and time at the first record
+    first: tuple[float, float] | None = None  # CPU and time at the first record
+    done: tuple[float, float] | None = None  # and when it said that it was done
 
     def cpu(self) -> float:
         total, rss = 0.0, 0
@@ -58,9 +60,8 @@ class _Tree:
         self.peak_rss = max(self.peak_rss, rss)
         return total
 
-    def mark_first(self) -> None:
-        if self.first is None:
-            self.first = (self.cpu(), time.monotonic())
+    def now(self) -> tuple[float, float]:
+        return self.cpu(), time.monotonic()
 
 
 class Lag:
@@ -98,6 +99,7 @@ def run(
     log: Path,
     environment: Mapping[str, str],
     timeout: float,
+    until_done: bool = False,
 ) -> Measurement:
     """Start a contender, wait until it is through, stop it."""
     lag = Lag(bootstrap, group, source, inner)
@@ -119,8 +121,8 @@ def run(
     while time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.2)
         behind = total if tree.first is None else lag.records()
-        cpu, ended = tree.cpu(), time.monotonic()
-        if behind == 0:
+        cpu, ended = tree.done or tree.now()
+        if tree.done or (behind == 0 and not until_done):
             finished = True
             break
     if process.poll() is None:
@@ -150,6 +152,8 @@ def _follow(process: "subprocess.Popen[str]", tree: _Tree, log: Path) -> None:
     with log.open("w") as out:
         for line in process.stdout:
             if line.startswith("FIRST"):
-                tree.mark_first()
+                tree.first = tree.first or tree.now()
+            elif line.startswith("DONE"):
+                tree.done = tree.now()
             out.write(line)
             out.flush()

@@ -47,7 +47,7 @@ class Runs:
 def race(context: Context, job: Job) -> list[Row]:
     """A row for each contender that was asked for; ours is the first."""
     chosen = [c for c in job.contenders if c.name == "streamgauge" or c.name in context.peers]
-    commands = {c.name: c.prepare() for c in chosen}  # all installed before the first is measured
+    commands = {c.title: c.prepare() for c in chosen}  # all installed before the first is measured
     runs = [Runs(contender=contender) for contender in chosen]
     sizes = [context.events, 2 * context.events] if context.slope else [context.events]
     for size in sizes:
@@ -64,15 +64,19 @@ def _measure(
 ) -> tuple[Measurement, int]:
     """One run: its cost, and how many keys of its answer are wrong."""
     source = context.topic_of(count)
-    group = f"{job.name}-{contender.name}-{count}"
+    group = "-".join(filter(None, (job.name, contender.name, contender.variant, str(count))))
     out = f"{group}-out"
+    inner = contender.inner.format(group=group, source=source)
     context.create(out)
+    if contender.wants_inner:
+        context.create(inner)
     cost = run(
-        commands[contender.name],
+        commands[contender.title],
         bootstrap=context.kafka.bootstrap,
         group=group,
         source=source,
-        inner=contender.inner.format(group=group),
+        inner=inner,
+        until_done=contender.until_done,
         log=CACHE / "logs" / f"{group}.log",
         timeout=context.timeout,
         environment={
@@ -101,7 +105,7 @@ def _row(job: Job, runs: Runs, ours: Runs) -> Row:
     contender, last = runs.contender, runs.costs[-1]
     mine = runs is ours
     return Row(
-        name=contender.name,
+        name=contender.title,
         facts={
             "guarantee": contender.guarantee,
             "emits": contender.emits,
