@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -24,6 +24,7 @@ from streamgauge.schemas.codec import HEADER, header_id, plain
 from streamgauge.schemas.dtypes import cast, dtype, strings_as_bytes
 from streamgauge.schemas.envelope import COLUMNS
 from streamgauge.schemas.errors import SchemaError, UndecodableRecord, UnknownSchema
+from streamgauge.schemas.messages import Message, Messages
 from streamgauge.schemas.registry import Registry
 from streamgauge.schemas.reject import Reject
 from streamgauge.schemas.resolution import Resolution, check
@@ -39,16 +40,6 @@ FIRST = ("event_id", "event_type", "timestamp", "user_key", "consent_analytics")
 
 CORE = ("event_id", "event_type", "timestamp", "user_id", "anonymous_id", "consent_analytics")
 """What is always read of an event."""
-
-
-class Message(Protocol):
-    """confluent_kafka.Message, as far as it is used here."""
-
-    def value(self) -> bytes | None: ...
-    def key(self) -> bytes | None: ...
-    def partition(self) -> int: ...
-    def offset(self) -> int: ...
-    def timestamp(self) -> tuple[int, int]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +67,7 @@ class Decoder:
         self._events = topic == EVENTS.name
         self._compacted = topic in TOPICS and TOPICS[topic].compacted
         self._plans: dict[bytes, Resolution] = {}
+        self._uniform: bytes | None = None  # the header of all that was read last
         self._empty: pl.DataFrame | None = None
         known = _columns_of(topic)
         asked = None if columns is None else frozenset(columns) - {*PLACE, "user_key"}
@@ -90,23 +82,31 @@ class Decoder:
         self._columns = {name: _nullable(kind) for name, kind in wanted.items()}
 
     def decode(self, messages: Sequence[Message]) -> DecodedBatch:
-        """The messages as rows, rejects and tombstones."""
-        values = [message.value() for message in messages]
+        """The messages as rows, rejects and tombstones; fastest for `Messages`."""
+        messages = Messages.of(messages)
+        values = messages.values
         rejects: list[Reject] = []
         tombstones: list[int] = []
         records: list[pl.DataFrame] = []
         ticks: list[pl.DataFrame] = []
-        for head, at in _by_header(values).items():
+        uniform = self._read_uniform(values)
+        if uniform is not None:
+            records.append(uniform)
+        for head, at in _by_header(values).items() if uniform is None else ():
             if head is None and self._compacted:
-                tombstones = at
+                tombstones = at.tolist()
                 continue
             try:
                 plan = self._plan(head)
             except UndecodableRecord as error:
                 rejects += [self._reject(messages[i], error) for i in at]
                 continue
-            parts, bad = plan.read([values[i] for i in at], at)  # type: ignore[misc]
-            (ticks if plan.name == TICK_RECORD else records).extend(parts)
+            alone = len(at) == len(values)
+            some = values if alone else [values[i] for i in at]
+            parts, bad = plan.read(some, at)  # type: ignore[arg-type]
+            is_tick = plan.name == TICK_RECORD
+            self._uniform = head if alone and not is_tick else None
+            (ticks if is_tick else records).extend(parts)
             rejects += [self._reject(messages[i], error) for i, error in bad]
         frame = self._joined(records)
         if self._events:
@@ -116,6 +116,12 @@ class Decoder:
         if rejects:
             rejects.sort(key=lambda reject: (reject.partition, reject.offset))
         return DecodedBatch(frame=_placed(frame, messages), rejects=rejects, tombstones=tombstones)
+
+    def _read_uniform(self, values: Sequence[bytes | None]) -> pl.DataFrame | None:
+        """The rows, where all values are of the schema that the last batch had alone."""
+        if self._uniform is None or not values:
+            return None
+        return self._plans[self._uniform].read_all(values, self._uniform)  # type: ignore[arg-type]
 
     def _plan(self, head: bytes | None) -> Resolution:
         if head is None:
@@ -161,7 +167,7 @@ class Decoder:
         )
 
     def _valid(
-        self, frame: pl.DataFrame, messages: Sequence[Message], rejects: list[Reject]
+        self, frame: pl.DataFrame, messages: Messages, rejects: list[Reject]
     ) -> pl.DataFrame:
         """The rows that are events, with their user_key; the others go to `rejects`."""
         user_key = frame["user_id"]
@@ -177,7 +183,7 @@ class Decoder:
         return frame[self._event_columns]
 
     def _valid_ticks(
-        self, parts: list[pl.DataFrame], messages: Sequence[Message], rejects: list[Reject]
+        self, parts: list[pl.DataFrame], messages: Messages, rejects: list[Reject]
     ) -> pl.DataFrame:
         frame = self._joined(parts).with_columns(
             event_type=pl.lit(TICK), user_key=pl.lit(None, pl.String)
@@ -233,27 +239,32 @@ def _nullable(avro: Any) -> Any:
     return avro if isinstance(avro, list) and "null" in avro else ["null", avro]
 
 
-def _by_header(values: Sequence[bytes | None]) -> dict[bytes | None, list[int]]:
+def _by_header(values: Sequence[bytes | None]) -> dict[bytes | None, np.ndarray]:
     """The places of the messages, by the first five bytes: magic and schema id."""
     heads = [None if value is None else value[:HEADER] for value in values]
-    groups: dict[bytes | None, list[int]] = {head: [] for head in heads}
-    if len(groups) == 1:
-        return {heads[0]: list(range(len(heads)))}
-    append = {head: places.append for head, places in groups.items()}
-    for i, head in enumerate(heads):
-        append[head](i)
-    return groups
+    number = {head: n for n, head in enumerate(set(heads))}
+    if len(number) == 1:
+        return {heads[0]: np.arange(len(heads), dtype=np.uint32)}
+    numbers = np.fromiter(map(number.__getitem__, heads), np.int32, len(heads))
+    return {head: np.flatnonzero(numbers == n).astype(np.uint32) for head, n in number.items()}
 
 
-def _placed(frame: pl.DataFrame, messages: Sequence[Message]) -> pl.DataFrame:
+def _placed(frame: pl.DataFrame, messages: Messages) -> pl.DataFrame:
     """The rows with where and when they were appended, in the log's order."""
     index = frame.drop_in_place("index").to_numpy()
-    partition = np.array([message.partition() for message in messages], np.int32)[index]
-    offset = np.array([message.offset() for message in messages], np.int64)[index]
-    time = np.array([message.timestamp()[1] for message in messages], np.int64)[index]
-    order = np.lexsort((offset, partition)).astype(np.uint32)
-    place = {"index": index, "partition": partition, "offset": offset, "append_time": time}
+    order = messages.order()
+    if len(index) < len(messages) or (index[1:] < index[:-1]).any():
+        row = np.full(len(messages), -1, np.int64)
+        row[index] = np.arange(len(index))  # of each message
+        rows = row[order]
+        rows = rows[rows >= 0]
+        index = index[rows]
+    else:
+        rows, index = order, order.astype(np.uint32)
+    place = {"index": index, "partition": messages.partitions[index]}
+    place |= {"offset": messages.offsets[index], "append_time": messages.times[index]}
+    if not (rows[1:] > rows[:-1]).all():
+        frame = frame[pl.Series(rows)]
     return pl.DataFrame(
-        [pl.Series(name, values[order]) for name, values in place.items()]
-        + frame[pl.Series(order)].get_columns()
+        [pl.Series(name, values) for name, values in place.items()] + frame.get_columns()
     )

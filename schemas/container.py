@@ -55,15 +55,23 @@ class Container:
         self._columns = list(dict.fromkeys((*columns, *arrays, _GUARD)))
         self._unwanted = set(arrays) - set(columns)
 
-    def read(self, values: Sequence[bytes]) -> pl.DataFrame | None:
-        """All of the records as rows, or None when any of them is in doubt."""
-        body = _GUARD_BYTES.join([*values, b""])
-        file = b"".join((self._head, varint(len(values)), varint(len(body)), body, _SYNC))
+    def read(self, values: Sequence[bytes], head: bytes | None = None) -> pl.DataFrame | None:
+        """All of the records as rows, or None when any of them is in doubt.
+
+        With `head`, also when one has another header: cheaper than to look at each beforehand.
+        """
+        columns = self._columns if head is None else [*self._columns, _HEADER]
         try:
-            frame = pl.read_avro(io.BytesIO(file), columns=self._columns)
+            body = _GUARD_BYTES.join([*values, b""])
+            file = b"".join((self._head, varint(len(values)), varint(len(body)), body, _SYNC))
+            frame = pl.read_avro(io.BytesIO(file), columns=columns)
             guards = frame.drop_in_place(_GUARD)
             if guards.len() != len(values) or not (guards == _GUARD_NUMBER).all():
                 return None
+            if head is not None:
+                heads = frame.drop_in_place(_HEADER)
+                if not (heads == pl.lit(head)).all():
+                    return None
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException:  # also polars' PanicException, which is no Exception
@@ -72,7 +80,7 @@ class Container:
             frame.drop_in_place(name)
         return frame
 
-    def sort_out(self, values: Sequence[bytes], at: Sequence[int]) -> tuple[list[Part], list[int]]:
+    def sort_out(self, values: Sequence[bytes], at: range) -> tuple[list[Part], list[int]]:
         """What can be read, in parts, and the places of the records that cannot.
 
         `at` are the records' places in the batch.
@@ -92,5 +100,5 @@ class Container:
         return parts, bad
 
 
-Part = tuple[pl.DataFrame, Sequence[int]]
-"""Rows, and the place of each in the batch."""
+Part = tuple[pl.DataFrame, range]
+"""Rows, and the places they have in the batch."""

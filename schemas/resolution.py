@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from streamgauge.schemas.codec import parse, read_datum
@@ -36,16 +37,16 @@ class Resolution:
         ]
 
     def read(
-        self, values: Sequence[bytes], at: Sequence[int]
+        self, values: Sequence[bytes], at: np.ndarray
     ) -> tuple[list[pl.DataFrame], list[tuple[int, UndecodableRecord]]]:
         """The rows, with their places as `index`; and what is no record, with the reason."""
         parts: list[Part] = []
         doubtful: Sequence[int] = range(len(values))
         if self._container:
-            parts, doubtful = self._container.sort_out(values, doubtful)
+            parts, doubtful = self._container.sort_out(values, range(len(values)))
         frames = [
             self._promote(frame).insert_column(
-                0, pl.Series("index", [at[i] for i in places], pl.UInt32)
+                0, pl.Series("index", at[places.start : places.stop], pl.UInt32)
             )
             for frame, places in parts
         ]
@@ -55,12 +56,20 @@ class Resolution:
         for i in doubtful:
             try:
                 rows.append(read_datum(values[i], self._parsed, schema_id=self._schema_id))
-                good.append(at[i])
+                good.append(int(at[i]))
             except UndecodableRecord as error:
-                bad.append((at[i], error))
+                bad.append((int(at[i]), error))
         if rows:
             frames.append(self._from_rows(rows, good))
         return frames, bad
+
+    def read_all(self, values: Sequence[bytes], head: bytes) -> pl.DataFrame | None:
+        """The rows of records that all begin with `head`; None when one may be something else."""
+        frame = self._container.read(values, head) if self._container else None
+        if frame is None:
+            return None
+        index = pl.Series("index", np.arange(len(values), dtype=np.uint32))
+        return self._promote(frame).insert_column(0, index)
 
     def _promote(self, frame: pl.DataFrame) -> pl.DataFrame:
         for name in self._promoted:

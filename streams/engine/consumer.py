@@ -26,16 +26,17 @@ from faust.types import TP, ConsumerMessage
 from mode import Service
 
 from streamgauge.schemas import faultpoint
+from streamgauge.schemas.messages import Messages
 from streamgauge.streams.engine import telemetry
 from streamgauge.streams.engine.barrier import Barrier
 from streamgauge.streams.engine.engine import Engine
 from streamgauge.streams.engine.errors import Fenced, Poisoned, Rollback
 from streamgauge.streams.engine.lane import in_thread
 from streamgauge.streams.engine.membership import Membership
-from streamgauge.streams.engine.reader import Reader
+from streamgauge.streams.engine.reader import Found, Reader
 from streamgauge.streams.engine.restore import Restorer
 from streamgauge.streams.engine.suspicion import Suspicion
-from streamgauge.streams.engine.task import Record
+from streamgauge.streams.engine.task import Batch, Record
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class Consumer(FaustConsumer):
         super().__init__(*args, **kwargs)
         self.engine: Engine = self.app.engine  # type: ignore[attr-defined]
         restorer = Restorer(self.engine.kafka, self.engine.namespace)
-        self.reader = Reader(self.engine.kafka, self.app.conf.id)
+        self.reader = Reader(self.engine.kafka, self.app.conf.id, self.engine.columnar)
         self.barrier = Barrier(self.engine, self.reader, restorer)
         self.membership = Membership(
             self.barrier,
@@ -63,7 +64,7 @@ class Consumer(FaustConsumer):
         self._delivered: list[ConsumerMessage] = []
         self._since_commit = 0  # records
         self._first: Record | None = None
-        self._waiting: dict[str, list[Record]] = defaultdict(list)
+        self._waiting: dict[str, list[Messages]] = defaultdict(list)
         self._failure: BaseException | None = None
         self._failed: list[Any] = []  # messages at which agents raised
         self._suspicion = Suspicion()
@@ -157,10 +158,10 @@ class Consumer(FaustConsumer):
             wait = min(0.05, deadline - self._alive_at)
             if wait <= 0:
                 break
-            records = await self.reader.read(room, wait)
-            if records and self.membership.running:
-                room -= sum(map(len, records.values()))
-                await self._take(records)
+            found = await self.reader.read(room, wait)
+            if found.count and self.membership.running:
+                room -= found.count
+                await self._take(found)
         await self._hand_over()
         due = time.monotonic() >= deadline or self._stopping or self._suspicion.failures
         if self._failure is None and due:
@@ -171,39 +172,41 @@ class Consumer(FaustConsumer):
         if self._failure is not None:
             await self._narrow_down()
 
-    async def _take(self, found: Mapping[TP, list[Record]]) -> None:
+    async def _take(self, found: Found) -> None:
         """Per-event topics go to their agents at once; columnar ones gather until the barrier."""
-        for tp, records in found.items():
-            self._first = self._first or records[0]
-            self._since_commit += len(records)
-            name = self.engine.unqualified(tp.topic)
-            telemetry.RECORDS_IN.labels(name).inc(len(records))
-            telemetry.BYTES_IN.labels(name).inc(sum(map(len, records)))
-            if tp.topic in self.engine.columnar:
-                self._waiting[tp.topic].extend(records)
-            else:
-                for record in records:
-                    await self._deliver(record, record.value())
+        self._since_commit += found.count
+        for topic, parts in found.columns.items():
+            self._first = self._first or parts[0][0]
+            self._waiting[topic] += parts
+        for record in found.records:
+            self._first = self._first or record
+            telemetry.RECORDS_IN.labels(self.engine.unqualified(record.topic())).inc()
+            await self._deliver(record, record.value())
         await self._drained()
 
     async def _hand_over(self) -> None:
         """Decode what has gathered and wait until the agents are done with it."""
         waiting, self._waiting = self._waiting, defaultdict(list)
-        for topic, records in waiting.items():
+        for topic, parts in waiting.items():
             faultpoint.reached("mid_batch")
             try:
-                batch = await in_thread(self.engine.decode, topic, records)
+                messages, batch = await in_thread(self._decoded, topic, parts)
                 if batch.rejects:
                     await self.barrier.write(self.engine.rejected(batch.rejects))
             except Exception as exc:
                 self.failed(exc)
                 return
             if batch.frame.height:
-                await self._deliver(records[0], batch)
+                await self._deliver(messages[0], batch)
         await self._drained()
 
     async def _deliver(self, record: Record, value: Any) -> None:
         topic, partition = record.topic(), record.partition()
+    def _decoded(self, topic: str, parts: list[Messages]) -> tuple[Messages, Batch]:
+        messages = Messages.joined(parts)
+        telemetry.RECORDS_IN.labels(self.engine.unqualified(topic)).inc(len(messages))
+        return messages, self.engine.decode(topic, messages)
+
         kind, timestamp = record.timestamp()
         message = ConsumerMessage(
             topic, partition, record.offset(), timestamp / 1000, kind, record.headers() or [],

@@ -132,7 +132,7 @@ class Engine:
             columns = None if None in asked else frozenset().union(*asked)  # type: ignore[arg-type]
             self._decoders[topic] = decoder(self.unqualified(topic), columns)
 
-    def decode(self, topic: str, messages: list[Record]) -> Batch:
+    def decode(self, topic: str, messages: Sequence[Record]) -> Batch:
         """Decode once for all tasks."""
         decoded = self._decoders[topic].decode(messages)
         return Batch(

@@ -5,7 +5,8 @@ records; `membership.py`, which gets the group's callbacks. They run inside `con
 be called from subscription on; a revocation is answered there, in the lane, with the loop at work.
 
 Invariants: nothing is read before `read_from`; `positions` is the next offset to read of every
-partition owned, past the transaction markers, which are no records.
+partition owned, past the transaction markers, which are no records; it moves only once all that
+lies before it is handed over, for a commit may come from inside `consume()`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping, Set
+from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+import numpy as np
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from faust.types import TP
 
+from streamgauge.schemas.messages import Messages
 from streamgauge.streams.engine import telemetry
 from streamgauge.streams.engine.lane import Lane
 from streamgauge.streams.engine.task import Record
@@ -27,6 +31,18 @@ logger = logging.getLogger(__name__)
 
 REVOKE_DEADLINE = 60.0  # below max.poll.interval.ms
 MOST_AT_ONCE = 20_000
+CHUNK = 1_000  # messages that are still in the processor's cache when their columns are taken
+
+
+@dataclass
+class Found:
+    """What one reading gave, in the log's order by partition."""
+
+    columns: dict[str, list[Messages]] = field(default_factory=dict)
+    """By topic, of columnar ones."""
+    records: list[Record] = field(default_factory=list)
+    """Of the others, whose agents take one record at a time."""
+    count: int = 0
 
 
 class Callbacks(Protocol):
@@ -40,8 +56,10 @@ class Callbacks(Protocol):
 class Reader:
     """Reads the partitions that the group has assigned."""
 
-    def __init__(self, kafka: Mapping[str, Any], group: str) -> None:
+    def __init__(self, kafka: Mapping[str, Any], group: str, columnar: Set[str]) -> None:
+        """`columnar` are the topics that are read as columns; it may grow until `subscribe`."""
         self.lane = Lane("poll")
+        self._columnar = columnar
         self.positions: dict[TP, int] = {}
         self.at_end: set[TP] = set()
         self.group: Any = None  # member and generation, which fence a zombie (KIP-447)
@@ -80,11 +98,11 @@ class Reader:
             )
         )
 
-    async def read(self, room: int, wait: float) -> dict[TP, list[Record]]:
+    async def read(self, room: int, wait: float) -> Found:
         """Up to `room` records, after at most `wait` seconds; none from before a rebalance."""
         generation = self.generation
-        records = await self.lane.run(self._consume, room, wait)
-        return records if generation == self.generation else {}
+        found = await self.lane.run(self._consume, room, wait)
+        return found if generation == self.generation else Found()
 
     async def read_from(self, offsets: Mapping[TP, int], generation: int) -> bool:
         """Start reading at `offsets`, unless the group has moved on."""
@@ -109,36 +127,64 @@ class Reader:
 
     # -- in the lane -------------------------------------------------------------------------
 
-    def _consume(self, room: int, wait: float) -> dict[TP, list[Record]]:
-        found: dict[tuple[str, int], list[Record]] = {}
-        ended: dict[tuple[str, int], int] = {}
-        for record in cast(list[Record], self.kafka.consume(min(room, MOST_AT_ONCE), wait)):
+    def _consume(self, room: int, wait: float) -> Found:
+        generation, found = self.generation, Found()
+        positions: dict[TP, int] = {}
+        ended: dict[TP, int] = {}
+        room = min(room, MOST_AT_ONCE)
+        while room > 0:
+            asked = min(room, CHUNK)
+            chunk = cast(list[Record], self.kafka.consume(asked, wait))
+            if generation != self.generation:
+                return Found()
+            if any(map(Message.error, chunk)):  # type: ignore[arg-type]
+                chunk = self._sort_out(chunk, ended)
+            self._gather(chunk, found, positions)
+            if len(chunk) < asked:
+                break
+            room, wait = room - asked, 0.0
+        for tp, position in positions.items():
+            if tp in self.positions:
+                self.positions[tp] = position
+                self.at_end.discard(tp)
+        for tp, offset in ended.items():
+            if tp in self.positions and offset >= positions.get(tp, 0):  # past the markers
+                self.positions[tp] = offset
+                self.at_end.add(tp)
+        return found
+
+    def _sort_out(self, chunk: list[Record], ended: dict[TP, int]) -> list[Record]:
+        """Only the records; the ends of partitions are noted."""
+        records = []
+        for record in chunk:
             error = record.error()
-            place = (record.topic(), record.partition())
             if error is None:
-                try:
-                    found[place].append(record)
-                except KeyError:
-                    found[place] = [record]
-                if ended:
-                    ended.pop(place, None)
+                records.append(record)
             elif error.code() == KafkaError._PARTITION_EOF:
-                ended[place] = record.offset()
+                ended[TP(record.topic(), record.partition())] = record.offset()
             elif error.fatal():
                 raise KafkaException(error)
             else:
                 logger.warning("consume: %s", error.str())
-        records = {TP(*place): some for place, some in found.items()}
-        for tp, some in records.items():
-            if tp in self.positions:
-                self.positions[tp] = some[-1].offset() + 1
-                self.at_end.discard(tp)
-        for place, offset in ended.items():
-            tp = TP(*place)
-            if tp in self.positions:  # past the markers
-                self.positions[tp] = offset
-                self.at_end.add(tp)
         return records
+
+    def _gather(self, chunk: list[Record], found: Found, positions: dict[TP, int]) -> None:
+        found.count += len(chunk)
+        topics: set[str] = set(map(Message.topic, chunk))  # type: ignore[arg-type]
+        for topic in topics:
+            some = chunk if len(topics) == 1 else [r for r in chunk if r.topic() == topic]
+            if topic not in self._columnar:
+                found.records += some
+                positions |= {TP(topic, r.partition()): r.offset() + 1 for r in some}
+                continue
+            columns = Messages.of(some, topic)
+            found.columns.setdefault(topic, []).append(columns)
+            turns = columns.partitions[1:] != columns.partitions[:-1]
+            lasts = [*np.flatnonzero(turns).tolist(), len(some) - 1]  # of each run of a partition
+            for partition, offset in zip(
+                columns.partitions[lasts].tolist(), columns.offsets[lasts].tolist(), strict=True
+            ):
+                positions[TP(topic, partition)] = offset + 1
 
     def _assign_at(self, offsets: dict[TP, int], generation: int) -> bool:
         if generation != self.generation:

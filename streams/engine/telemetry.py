@@ -8,7 +8,6 @@ from prometheus_client import Counter, Gauge, Histogram
 #: Records read, by topic.
 RECORDS_IN = Counter("streamgauge_records_in", "Records read", ["topic"])
 #: Bytes of the values read, by topic.
-BYTES_IN = Counter("streamgauge_bytes_in", "Bytes read (values)", ["topic"])
 #: Rows written in transactions, by topic.
 RECORDS_OUT = Counter("streamgauge_records_out", "Rows written", ["topic"])
 #: Records that nobody could decode or process, by reason.
