@@ -29,7 +29,9 @@ from streamgauge.streams.engine.restore import Restorer
 from streamgauge.streams.engine.task import Output
 from streamgauge.streams.engine.transaction import Ambiguous
 
-COMMIT_WATCHDOG = 45.0  # send_offsets_to_transaction ignores its own timeout (librdkafka 5456)
+# send_offsets_to_transaction may never return (librdkafka 5456), as when the connection broke while
+# rows were being sent. By now the broker has aborted the transaction: its timeout and clean-up.
+COMMIT_WATCHDOG = 20.0
 
 logger = logging.getLogger(__name__)
 
