@@ -14,6 +14,7 @@ import gc
 import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import faust
@@ -57,7 +58,8 @@ class App(faust.App):
     Arguments beyond Faust's own: `kafka` (librdkafka settings, as for security), `worker_id`
     (stable over restarts, unique among the app's workers), `namespace`, `exactly_once`,
     `commit_interval` (seconds), `batch_size` (records), `until_end` (stop at the topics' end),
-    `decoder` (topic, columns) -> Decoder for tasks, `dead_letters`, and `topics` (other names).
+    `decoder` (topic, columns) -> Decoder for tasks, `dead_letters`, `topics` (other names),
+    `checkpoints` (folder on local disk) and `checkpoint_interval` (seconds).
     """
 
     def __init__(
@@ -74,6 +76,8 @@ class App(faust.App):
         decoder: Callable[[str, frozenset[str] | None], Decoder] | None = None,
         dead_letters: DeadLetters | None = None,
         topics: Mapping[str, str] | None = None,
+        checkpoints: Path | None = None,
+        checkpoint_interval: float = 30.0,
         **options: Any,
     ) -> None:
         options.setdefault("web_enabled", False)
@@ -81,7 +85,7 @@ class App(faust.App):
         options.setdefault("topic_partitions", 4)
         options.setdefault("stream_wait_empty", False)
         super().__init__(id, **options)
-        self._decoder = decoder
+        self.decoder = decoder
         self._engine: Engine | None = None
         self._engine_options = {
             "kafka": kafka or {},
@@ -93,6 +97,8 @@ class App(faust.App):
             "until_end": until_end,
             "dead_letters": dead_letters,
             "renamed": topics or {},
+            "checkpoints": checkpoints,
+            "checkpoint_interval": checkpoint_interval,
         }
 
     @property
@@ -106,6 +112,11 @@ class App(faust.App):
         return self._engine
 
     @property
+    def status(self) -> dict[str, Any]:
+        """Progress, ownership, restoring; of little to tell before the start."""
+        return self._driver.status() if self._consumer is not None else {"ready": False}
+
+    @property
     def _driver(self) -> Consumer:
         return cast(Consumer, self.consumer)
 
@@ -113,7 +124,7 @@ class App(faust.App):
 
     def attach(self, task: Task, name: str | None = None) -> Any:
         """Run a task: an agent on its topic that takes batches."""
-        if self._decoder is None:
+        if self.decoder is None:
             raise Unsupported("App(decoder=…) is needed to run tasks: it decodes their topics")
         topic = Frames(self, topics=[self.engine.add(task)], allow_empty=True)
 

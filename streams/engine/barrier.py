@@ -21,6 +21,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from faust.types import TP
 
 from streamgauge.streams.engine import telemetry
+from streamgauge.streams.engine.checkpointing import Checkpointing
 from streamgauge.streams.engine.engine import Engine
 from streamgauge.streams.engine.errors import Rollback
 from streamgauge.streams.engine.lane import Lane, in_thread
@@ -39,12 +40,19 @@ logger = logging.getLogger(__name__)
 class Barrier:
     """Commits and rolls back, in the transaction's lane."""
 
-    def __init__(self, engine: Engine, reader: Reader, restorer: Restorer) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        reader: Reader,
+        restorer: Restorer,
+        checkpointing: Checkpointing | None = None,
+    ) -> None:
         self.engine, self.reader, self.restorer = engine, reader, restorer
         self.lane = Lane("transaction")
         self.committed: dict[TP, int] = {}
         #: Who made the last commit of each partition whose state we hold.
         self.stamps: dict[TP, str] = {}
+        self.checkpointing = checkpointing
         self.commits = 0
         self.alive_at = time.monotonic()
         self._incarnation = uuid.uuid4().hex[:12]
@@ -89,6 +97,8 @@ class Barrier:
         self.stamps.update(dict.fromkeys(positions, stamp))
         for task in self.engine.tasks:
             task.commit()
+        if self.checkpointing is not None:
+            self.checkpointing.committed(positions)
         telemetry.COMMITS.inc()
 
     async def commit_unassigned(self) -> None:

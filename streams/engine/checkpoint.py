@@ -72,9 +72,14 @@ class Head:
 class Checkpoints:
     """The checkpoints of one group in a folder that workers and standbys of a host share."""
 
-    def __init__(self, folder: Path, group: str) -> None:
+    def __init__(self, folder: Path, group: str, *, owned: bool = True) -> None:
         self.group = group
+        self._parent, self._owned = folder, owned
         self._folder = folder / quote(group, safe="")
+
+    def unowned(self) -> Checkpoints:
+        """The same, for one who leaves to others what does not fit: they may be ahead of it."""
+        return Checkpoints(self._parent, self.group, owned=False)
 
     def write(self, head: Head, snapshot: bytes) -> None:
         """Put a checkpoint in the place of an earlier one; raises OSError."""
@@ -107,10 +112,11 @@ class Checkpoints:
             return None
 
     def drop(self, task: str, partition: int, reason: str) -> None:
-        """Delete one; its state will be restored from Kafka."""
-        logger.warning("dropping the checkpoint of %s, partition %d: %s", task, partition, reason)
+        """Delete one that is not to be used: its state will be restored from Kafka."""
+        logger.warning("no use of the checkpoint of %s/%d: %s", task, partition, reason)
         try:
-            self._path(task, partition).unlink(missing_ok=True)
+            if self._owned:
+                self._path(task, partition).unlink(missing_ok=True)
         except OSError as exc:
             logger.warning("it cannot be deleted: %s", exc)
 

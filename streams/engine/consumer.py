@@ -29,6 +29,7 @@ from streamgauge.schemas import faultpoint
 from streamgauge.schemas.messages import Messages
 from streamgauge.streams.engine import telemetry
 from streamgauge.streams.engine.barrier import Barrier
+from streamgauge.streams.engine.checkpointing import Checkpointing
 from streamgauge.streams.engine.engine import Engine
 from streamgauge.streams.engine.errors import Fenced, Poisoned, Rollback
 from streamgauge.streams.engine.lane import in_thread
@@ -49,9 +50,10 @@ class Consumer(FaustConsumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.engine: Engine = self.app.engine  # type: ignore[attr-defined]
-        restorer = Restorer(self.engine.kafka, self.engine.namespace)
+        restorer = Restorer(self.engine.kafka, self.engine.namespace, self.engine.checkpoints)
         self.reader = Reader(self.engine.kafka, self.app.conf.id, self.engine.columnar)
-        self.barrier = Barrier(self.engine, self.reader, restorer)
+        checkpointing = Checkpointing.of(self.engine, restorer.resumption)
+        self.barrier = Barrier(self.engine, self.reader, restorer, checkpointing)
         self.membership = Membership(
             self.barrier,
             restorer,
@@ -379,6 +381,8 @@ class Consumer(FaustConsumer):
         except Exception as exc:
             logger.warning("unclean stop: %r", exc)
         self.membership.lane.close()
+        if self.barrier.checkpointing is not None:
+            await asyncio.to_thread(self.barrier.checkpointing.close)
 
     # -- parts of Faust's interface that the engine does itself --------------------------------
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from confluent_kafka import Producer
 
 from streamgauge.schemas.topics import qualified
 from streamgauge.streams.engine import telemetry
+from streamgauge.streams.engine.checkpoint import Checkpoints
 from streamgauge.streams.engine.task import Batch, Output, Record, Task
 from streamgauge.streams.engine.transaction import PlainCommits, Transactions
 
@@ -87,6 +89,8 @@ class Engine:
         batch_size: int,
         until_end: bool,
         dead_letters: DeadLetters | None,
+        checkpoints: Path | None,
+        checkpoint_interval: float,
         renamed: Mapping[str, str],
     ) -> None:
         self.kafka, self.namespace = dict(kafka), namespace
@@ -97,6 +101,9 @@ class Engine:
         self.columnar: set[str] = set()
         self._decoders: dict[str, Decoder] = {}
         self._renamed = dict(renamed)
+        #: None: state is always restored from Kafka. A plain commit says nothing about states.
+        self.checkpoints = Checkpoints(checkpoints, group) if checkpoints and exactly_once else None
+        self.checkpoint_interval = checkpoint_interval
         kind = Transactions if exactly_once else PlainCommits
         self.transaction = kind(kafka, f"{group}-{worker_id}", namespace=namespace)
         if not exactly_once:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -151,15 +150,10 @@ class Membership:
 
     def status(self) -> dict[str, Any]:
         """Ownership, and the progress of restoring."""
-        progress = self.restorer.progress
-        elapsed = time.monotonic() - progress.started
-        left = max(0, progress.total - progress.done)
+        checkpointing = self.barrier.checkpointing
         return {
             "ready": self.running,
             "assigned": sorted(f"{tp.topic}/{tp.partition}" for tp in self.owned),
-            "restore": {
-                "done": progress.done,
-                "total": progress.total,
-                "seconds_left": round(left * elapsed / progress.done, 1) if progress.done else None,
-            },
+            "restore": self.restorer.progress.status(),
+            **(checkpointing.status() if checkpointing else {}),
         }

@@ -1,42 +1,40 @@
 """Restore: bring the tasks' state to where the committed offsets stand.
 
-Upstream: the changelogs and the input topics. Downstream: `Task.resume_from`, `restore`, `replay`.
+Upstream: the changelogs, the input topics, checkpoints. Downstream: `Task.resume_from` or `load`,
+`restore`, `replay`.
 
 Invariants: a changelog is read up to the *high watermark* taken after the stable committed offsets
 were fetched, waiting for the last stable offset to pass it; stopping at the read_committed end
 would race with a transaction whose markers are still being written. Input is replayed up to the
-committed offset and not a record further.
+committed offset and not a record further. What a checkpoint holds is not read (`resumption.py`).
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from confluent_kafka import (
-    Consumer,
-    IsolationLevel,
-    KafkaError,
-    KafkaException,
-    TopicPartition,
-)
-from confluent_kafka.admin import AdminClient, OffsetSpec
+import numpy as np
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streamgauge.schemas import faultpoint
+from streamgauge.schemas.messages import Messages
 from streamgauge.schemas.topics import qualified
 from streamgauge.streams.engine import telemetry
+from streamgauge.streams.engine.checkpoint import Checkpoints
 from streamgauge.streams.engine.engine import Engine
 from streamgauge.streams.engine.errors import Rollback
-from streamgauge.streams.engine.task import Record, Task
+from streamgauge.streams.engine.lookup import Lookup, Place
+from streamgauge.streams.engine.resumption import Resumption, Span
+from streamgauge.streams.engine.task import Task
 
 logger = logging.getLogger(__name__)
 
-Place = tuple[str, int]
-CHUNK = 20_000
+SLICE = 1_000  # messages that are still in the processor's cache when their columns are taken
+CHUNK = 50_000  # messages that a task is handed at once, at most
 
 
 class Cancelled(Exception):
@@ -54,18 +52,59 @@ class Commit:
 
 @dataclass
 class Progress:
-    """How far a restore has come; `total` counts offsets, so it is an upper bound of rows."""
+    """How far a restore has come, in offsets, of which not all are records."""
 
     total: int = 0
     done: int = 0
+    rows: int = 0
+    loaded: int = 0
+    """Checkpoints taken up."""
     started: float = field(default_factory=time.monotonic)
+    seconds: float | None = None
+    """How long it took; None while it goes on."""
+
+    def status(self) -> dict[str, Any]:
+        elapsed = self.seconds or time.monotonic() - self.started
+        rate = self.done / elapsed if elapsed > 0 else 0.0
+        left = max(0, self.total - self.done)
+        return {
+            "done": self.done,
+            "total": self.total,
+            "rows": self.rows,
+            "checkpoints": self.loaded,
+            "rate": round(rate),
+            "seconds": round(elapsed, 1),
+            "seconds_left": round(left / rate, 1) if rate else None,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What one task has to read."""
+
+    task: Task
+    owned: set[int]
+    changelogs: Mapping[str, Mapping[int, Span]]
+    replayed: Mapping[int, Span]
+
+    def size(self) -> int:
+        all_of_it = (self.replayed, *self.changelogs.values())
+        spans = [span for spans in all_of_it for span in spans.values()]
+        return sum(max(0, end - start) for start, end in spans)
 
 
 class Restorer:
     """Reads state back; every method blocks and runs in one lane."""
 
-    def __init__(self, kafka: Mapping[str, Any], namespace: str = "") -> None:
+    def __init__(
+        self,
+        kafka: Mapping[str, Any],
+        namespace: str = "",
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
         self._kafka, self._namespace = kafka, namespace
+        self._lookup = Lookup(kafka)
+        self.resumption = Resumption(checkpoints, self._lookup) if checkpoints else None
         self.progress = Progress()
 
     def committed(self, consumer: Consumer, places: Iterable[Place]) -> dict[Place, Commit]:
@@ -93,7 +132,7 @@ class Restorer:
     ) -> dict[Place, int]:
         """Restore every task for the partitions in `commits`; gives the offsets to read on from."""
         self.progress = progress = Progress()
-        lows = self._offsets(commits, OffsetSpec.earliest())
+        lows = self._lookup.starts(commits)
         positions: dict[Place, int] = {}
         for place, commit in commits.items():
             low = lows.get(place, 0)
@@ -104,88 +143,113 @@ class Restorer:
                     "were processed; reading on from %d. Raise retention.ms.",
                     *place, commit.offset, low - 1, low,
                 )  # fmt: skip
+        plans = []
         for task in engine.tasks:
             topic = engine.qualified(task.topic)
             owned = {partition for name, partition in commits if name == topic}
-            if not owned:
-                continue
-            starts = {}
-            for partition in owned:
-                place, text = (topic, partition), commits[topic, partition].metadata
-                start = task.resume_from(partition, positions[place], text)
-                starts[place] = (max(start, lows.get(place, 0)), positions[place])
-            used = any(commits[topic, partition].offset >= 0 for partition in owned)
-            self._changelogs(task, owned, progress, cancelled, required=used)
-
-            def replay(
-                _: Place, messages: list[Record], task: Task = task, topic: str = topic
-            ) -> None:
-                task.replay(engine.decode(topic, messages))
-
-            self._read(starts, replay, progress, cancelled)
-            task.restored(owned)
-        telemetry.RESTORE_SECONDS.set(time.monotonic() - progress.started)
-        telemetry.RESTORE_ROWS.set(progress.done)
+            if owned:
+                plans.append(self._plan(task, topic, owned, commits, positions, lows))
+        progress.total = sum(plan.size() for plan in plans)
+        for plan in plans:
+            self._carry_out(plan, engine, cancelled)
+        progress.seconds = time.monotonic() - progress.started
+        telemetry.RESTORE_SECONDS.set(progress.seconds)
+        telemetry.RESTORE_ROWS.set(progress.rows)
+        if progress.total or progress.loaded:
+            logger.info(
+                "restored %d rows in %.1f s, %d partitions from checkpoints",
+                progress.rows, progress.seconds, progress.loaded,
+            )  # fmt: skip
         return positions
 
-    def _changelogs(
+    # -- what to read ------------------------------------------------------------------------
+
+    def _plan(
         self,
         task: Task,
+        topic: str,
         owned: set[int],
-        progress: Progress,
-        cancelled: Callable[[], bool],
-        *,
-        required: bool,
-    ) -> None:
-        for changelog in task.changelogs:
-            topic = qualified(self._namespace, changelog)
-            places = [(topic, partition) for partition in owned]
-            lows = self._offsets(places, OffsetSpec.earliest())
-            highs = self._offsets(places, OffsetSpec.latest())
-            if required and len(highs) < len(places):
-                raise Rollback(f"the changelog {topic} is not there, although it was written")
+        commits: Mapping[Place, Commit],
+        positions: Mapping[Place, int],
+        lows: Mapping[Place, int],
+    ) -> Plan:
+        """Take up checkpoints; what they leave out, or all where there is none, is to be read."""
+        names = {changelog: qualified(self._namespace, changelog) for changelog in task.changelogs}
+        places = [(name, partition) for name in names.values() for partition in owned]
+        firsts, highs = self._lookup.starts(places), self._lookup.ends(places)
+        if len(highs) < len(places) and any(commits[topic, p].offset >= 0 for p in owned):
+            missing = ", ".join(sorted({name for name, _ in set(places) - set(highs)}))
+            raise Rollback(f"the changelog {missing} is not there, although it was written")
+        if self.resumption is not None:
+            self.resumption.identify([topic, *names.values()], highs)
+        replayed = dict[int, Span]()
+        logs = {changelog: dict[int, Span]() for changelog in names}
+        for partition in owned:
+            place, commit = (topic, partition), commits[topic, partition]
+            start, position = lows.get(place, 0), positions[place]
+            spans = {
+                name: (firsts[name, partition], highs[name, partition])
+                for name in names.values()
+                if (name, partition) in highs
+            }
+            held = None
+            if self.resumption is not None:
+                committed = commit.offset, commit.metadata
+                held = self.resumption.load(task, place, start, committed, spans)
+            if held is None:
+                first = task.resume_from(partition, position, commit.metadata)
+                replayed[partition] = max(first, start), position
+            else:
+                self.progress.loaded += 1
+                spans = {
+                    name: (held.changelogs[name].next, end) for name, (_, end) in spans.items()
+                }
+                if task.tail == "input":
+                    spans, replayed[partition] = {}, (held.offset, position)
+            for changelog, name in names.items():
+                if name in spans:
+                    logs[changelog][partition] = spans[name]
+        return Plan(task=task, owned=owned, changelogs=logs, replayed=replayed)
 
-            def rows(place: Place, messages: list[Record], name: str = changelog) -> None:
-                task.restore(
-                    name,
-                    [m.key() or b"" for m in messages],
-                    [m.value() for m in messages],
-                    place[1],
-                )
+    # -- reading it --------------------------------------------------------------------------
 
-            spans = {place: (lows[place], highs[place]) for place in places if place in highs}
-            self._read(spans, rows, progress, cancelled)
+    def _carry_out(self, plan: Plan, engine: Engine, cancelled: Callable[[], bool]) -> None:
+        task = plan.task
+        for changelog, spans in plan.changelogs.items():
 
-    def _offsets(self, places: Iterable[Place], spec: OffsetSpec) -> dict[Place, int]:
-        """Log start or high watermark (not the last stable offset) of each partition."""
-        asked = {TopicPartition(topic, partition): spec for topic, partition in places}
-        if not asked:
-            return {}
-        admin = AdminClient(dict(self._kafka))
-        futures = admin.list_offsets(
-            asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=20
-        )
-        found = {}
-        for tp, future in futures.items():
-            try:
-                found[tp.topic, tp.partition] = future.result().offset
-            except KafkaException as exc:
-                if exc.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                    raise
-        return found
+            def rows(messages: Messages, name: str = changelog) -> None:
+                for partition in np.unique(messages.partitions).tolist():
+                    of_it = np.flatnonzero(messages.partitions == partition).tolist()
+                    keys = [messages.keys[index] or b"" for index in of_it]
+                    values = [messages.values[index] for index in of_it]
+                    task.restore(name, keys, values, partition)
+
+            self._read(qualified(self._namespace, changelog), spans, rows, cancelled)
+
+        topic = engine.qualified(task.topic)
+
+        def replay(messages: Messages) -> None:
+            task.replay(engine.decode(topic, messages))
+
+        self._read(topic, plan.replayed, replay, cancelled)
+        task.restored(plan.owned)
 
     def _read(
         self,
-        spans: Mapping[Place, tuple[int, int]],
-        handle: Callable[[Place, list[Record]], None],
-        progress: Progress,
+        topic: str,
+        spans: Mapping[int, Span],
+        handle: Callable[[Messages], None],
         cancelled: Callable[[], bool],
     ) -> None:
-        """Hand over every committed record of each half-open span of offsets, in order."""
-        left = {place: end for place, (start, end) in spans.items() if start < end}
+        """Hand over every committed record of each partition's span of offsets, in order."""
+        left = {partition for partition, (start, end) in spans.items() if start < end}
         if not left:
             return
-        progress.total += sum(end - start for start, end in spans.values() if start < end)
+        at, end = (np.zeros(max(left) + 1, np.int64) for _ in range(2))
+        for partition in left:
+            at[partition], end[partition] = spans[partition]
+        done = self.progress.done
+        todo = int((end - at).sum())
         consumer = Consumer(
             {
                 "fetch.queue.backoff.ms": 5,
@@ -201,37 +265,45 @@ class Restorer:
             }
         )
         try:
-            consumer.assign([TopicPartition(t, p, spans[t, p][0]) for t, p in left])
+            consumer.assign([TopicPartition(topic, p, int(at[p])) for p in sorted(left)])
+            gathered: list[Messages] = []
             while left:
                 if cancelled():
                     raise Cancelled
                 faultpoint.reached("during_restore")
-                chunks: dict[Place, list[Record]] = defaultdict(list)
-                ended = set()
-                for message in cast(list[Record], consumer.consume(CHUNK, 0.2)):
-                    place, offset = (message.topic(), message.partition()), message.offset()
-                    if place not in left:
-                        continue
-                    error = message.error()
-                    if error is None:
-                        if offset < left[place]:
-                            chunks[place].append(message)
-                        if offset >= left[place] - 1:
-                            ended.add(place)
-                    elif error.code() == KafkaError._PARTITION_EOF:
-                        if offset >= left[place]:  # the last stable offset has passed the end
-                            ended.add(place)
-                    else:
-                        logger.warning("restore of %s/%d: %s", *place, error.str())
-                for place, messages in chunks.items():
-                    handle(place, messages)
-                    progress.done += len(messages)
+                chunk = cast(list[Any], consumer.consume(SLICE, 0.2))
+                records = [record for record in chunk if record.error() is None]
+                for other in chunk if len(records) < len(chunk) else ():
+                    error = other.error()
+                    if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                        # at the end: the last stable offset has passed it
+                        at[other.partition()] = max(at[other.partition()], other.offset())
+                    elif error is not None:
+                        logger.warning("restore of %s: %s", topic, error.str())
+                if records:
+                    messages = Messages.of(records, topic)
+                    np.maximum.at(at, messages.partitions, messages.offsets + 1)
+                    inside = messages.offsets < end[messages.partitions]
+                    if not inside.all():
+                        kept = [r for r, wanted in zip(records, inside, strict=True) if wanted]
+                        messages = Messages.of(kept, topic)
+                    gathered.append(messages)
+                ended = {partition for partition in left if at[partition] >= end[partition]}
                 if ended:
-                    consumer.pause([TopicPartition(t, p) for t, p in ended])
-                    for place in ended:
-                        del left[place]
+                    consumer.pause([TopicPartition(topic, partition) for partition in ended])
+                    left -= ended
+                if not left or len(chunk) < SLICE or len(gathered) * SLICE >= CHUNK:
+                    self._hand_over(gathered, handle)
+                    gathered = []
+                self.progress.done = done + todo - int(np.maximum(end - at, 0).sum())
         finally:
             consumer.close()
+
+    def _hand_over(self, gathered: list[Messages], handle: Callable[[Messages], None]) -> None:
+        messages = Messages.joined(gathered) if gathered else ()
+        if messages:
+            handle(messages)
+            self.progress.rows += len(messages)
 
 
 def _commit(tp: TopicPartition) -> Commit:

@@ -8,6 +8,7 @@ reader whether anything was lost, doubled or torn.
 import json
 import os
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import polars as pl
@@ -84,6 +85,17 @@ class Counting(Task):
     def abort(self):
         self.working, self.rows = self.stable, []
 
+    def snapshot(self):
+        stable = self.stable
+        return lambda partition: json.dumps(
+            {key: n for (of, key), n in stable.items() if of == partition}
+        ).encode()
+
+    def load(self, partition, snapshot, at, offset, text):
+        counts = json.loads(bytes(snapshot))
+        self.working = self.working | {(partition, key): n for key, n in counts.items()}
+        return True
+
     def restore(self, changelog, keys, values, partition):
         counts = dict(self.working)
         for key, value in zip(keys, values, strict=True):
@@ -108,6 +120,8 @@ def main():
         batch_size=int(os.environ.get("BATCH", "500")),
         topic_allow_declare=False,
         dead_letters=RawDeadLetters("dead"),
+        checkpoints=Path(folder) if (folder := os.environ.get("CHECKPOINTS")) else None,
+        checkpoint_interval=0.5,
     )
     app.attach(Counting())
     sys.argv = [sys.argv[0], "worker", "-l", "info", "--without-web"]
