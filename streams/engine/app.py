@@ -195,8 +195,8 @@ class App(faust.App):
 
     async def on_start(self) -> None:
         if self.engine.tasks:
-            assert self._decoder is not None
-            self.engine.open_decoders(self._decoder)
+            assert self.decoder is not None
+            self.engine.open_decoders(self.decoder)
         await super().on_start()
 
     async def _wait_for_table_recovery_completed(self) -> bool:
