@@ -65,6 +65,12 @@ class Settings(BaseSettings):
     transactional: bool = Field(
         True, description="Commit in Kafka transactions (off on the embedded broker)."
     )
+    checkpoints: str | None = Field(
+        None, description="Folder of checkpoints of state, or `off` (in the state folder)."
+    )
+    checkpoint_interval: float = Field(
+        30.0, gt=0, le=3600, description="Seconds between checkpoints of state."
+    )
 
     @field_validator("namespace")
     @classmethod
@@ -101,6 +107,18 @@ class Settings(BaseSettings):
                 f"{FILE}, or start a stack here with `streamgauge up`"
             )
         return str(value)
+
+    @property
+    def checkpoint_folder(self) -> Path | None:
+        """Where checkpoints are; None when they are off."""
+        if self.checkpoints == "off":
+            return None
+        return Path(self.checkpoints) if self.checkpoints else self.dir / "checkpoints"
+
+    @property
+    def status_folder(self) -> Path:
+        """Where workers on this machine say how they are."""
+        return self.dir / "status"
 
     def environment(self) -> dict[str, str]:
         """The settings as variables, for a child process."""

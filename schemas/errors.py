@@ -8,7 +8,8 @@ StreamgaugeError
     └── UnknownSchema        no schema has this id or name
 RegistryError            the registry did not answer; `retryable` says whether to try again
 TopicError               topics could not be created or are not laid out as they must be
-(the last two are StreamgaugeErrors as well)
+WorkError                a worker is asked to run what there is not
+(the last three are StreamgaugeErrors as well)
 """
 
 from __future__ import annotations
@@ -77,3 +78,7 @@ class RegistryError(StreamgaugeError):
 
 class TopicError(StreamgaugeError):
     """Topics could not be created, or exist with another layout than they need."""
+
+
+class WorkError(StreamgaugeError, ValueError):
+    """No agent and no class of work has this name."""

@@ -12,6 +12,7 @@ os.environ.setdefault("POLARS_MAX_THREADS", "1")  # saves a third on small frame
 os.environ.setdefault("RUST_BACKTRACE", "0")  # polars panics at a truncated record; it is caught
 
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 import mode
 
+from streamgauge.schemas import work
 from streamgauge.schemas.codec import Codec, header_id
 from streamgauge.schemas.columnar import Decoder
 from streamgauge.schemas.consent import ConsentDefault
@@ -29,11 +31,11 @@ from streamgauge.schemas.registry import open_registry
 from streamgauge.schemas.reject import Reject, dead_letter
 from streamgauge.schemas.topics import create_topics, qualified
 from streamgauge.streams.engine import App, Output
-from streamgauge.streams.engine.health import add_pages
+from streamgauge.streams.engine.health import add_pages, reporting
+from streamgauge.streams.engine.standby import Standby
 from streamgauge.streams.engine.task import Record
 from streamgauge.streams.metrics.tasks import MetricMerge, MetricSource
 
-AGENTS = ("source", "merge")
 MAX_PAYLOAD = 900_000  # bytes; a record of ours is at most 1 MB
 
 
@@ -57,6 +59,9 @@ class WorkerConfig:
     transactional: bool = True
     tick_after: float = 5.0
     agents: tuple[str, ...] = ()
+    checkpoints: Path | None = None
+    checkpoint_interval: float = 30.0
+    status: Path | None = None
 
 
 class AvroDeadLetters:
@@ -106,6 +111,7 @@ def _fitting(reject: Reject) -> Reject:
 
 def build(config: WorkerConfig) -> App:
     """The app with its tasks attached; raises the schemas' errors for wrong definitions."""
+    agents = work.chosen(config.agents)
     for module in config.event_modules:
         load_event_module(module)
     definitions = load_definitions(config.definitions) if config.definitions else builtin()
@@ -114,7 +120,7 @@ def build(config: WorkerConfig) -> App:
     counts = create_topics(kafka, config.namespace, embedded=not config.transactional)
     partitions = counts[qualified(config.namespace, "metric-partials")]
     app: App = App(
-        qualified(config.namespace, "streamgauge-worker"),
+        qualified(config.namespace, work.group(agents)),
         broker=f"kafka://{config.kafka.split(',')[0]}",
         kafka=kafka,
         worker_id=config.worker_id,
@@ -126,6 +132,8 @@ def build(config: WorkerConfig) -> App:
         decoder=lambda topic, columns: Decoder(registry, topic, columns),
         dead_letters=AvroDeadLetters(Codec(registry), lambda name: app.engine.unqualified(name)),
         topics={"events": config.events_topic} if config.events_topic else None,
+        checkpoints=config.checkpoints,
+        checkpoint_interval=config.checkpoint_interval,
         topic_allow_declare=False,
         web_enabled=config.http_port is not None,
         web_port=config.http_port or 6066,
@@ -147,9 +155,7 @@ def build(config: WorkerConfig) -> App:
             lateness_ms=config.lateness_ms,
         ),
     }
-    for name in config.agents or AGENTS:
-        if name not in tasks:
-            raise ValueError(f"no agent {name!r}; there are {', '.join(AGENTS)}")
+    for name in agents:
         app.attach(tasks[name](), name=name)
     add_pages(app)
     return app
@@ -159,10 +165,20 @@ def run(config: WorkerConfig) -> int:
     """Run until told to stop (SIGTERM, SIGINT) or, with `until_end`, until all is done."""
     app = build(config)
     worker = app.Worker(loglevel=logging.INFO)
-    try:
-        worker.execute_from_commandline()
-    except SystemExit as exit:
-        return int(exit.code or 0)
-    except mode.exceptions.MaxRestartsExceeded:
-        return 1
-    return 0
+    name = f"{app.conf.id}-{config.worker_id}"
+    with reporting(config.status, name, lambda: app.status):
+        try:
+            worker.execute_from_commandline()
+        except SystemExit as exit:
+            return int(exit.code or 0)
+        except mode.exceptions.MaxRestartsExceeded:
+            return 1
+        return 0
+
+
+def stand_by(config: WorkerConfig, stop: threading.Event) -> None:
+    """Keep the checkpoints of these workers up to date, outside their group, until told to stop."""
+    app = build(config)
+    standby = Standby(app.engine, app.decoder)
+    with reporting(config.status, f"{app.conf.id}-standby", standby.status):
+        standby.run(stop)

@@ -1,17 +1,22 @@
-"""`streamgauge worker`: one or several worker processes, and its alias `process-events`."""
+"""`streamgauge worker`: one or several worker processes, its alias `process-events`, `standby`."""
 
+import logging
 import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from streamgauge.cli.errors import CommandError
 from streamgauge.cli.settings import Settings, configured
 from streamgauge.cli.stack.supervisor import Child, Supervisor, streamgauge
+from streamgauge.schemas import work
 from streamgauge.schemas.loading import load_event_module
+
+if TYPE_CHECKING:
+    from streamgauge.streams import worker as streams
 
 SETTINGS = (
     "kafka",
@@ -23,6 +28,8 @@ SETTINGS = (
     "consent_default",
     "commit_interval",
     "transactional",
+    "checkpoints",
+    "checkpoint_interval",
     "dir",
 )
 
@@ -33,7 +40,9 @@ SETTINGS = (
 @click.option("--processes", type=click.IntRange(1, 64), default=1, help="Worker processes.")
 @click.option("--batch-size", type=click.IntRange(1), default=50_000, show_default=True)
 @click.option("--until-end", is_flag=True, help="Stop at the end of the topic as it is now.")
-@click.option("--agents", default="", help="Run only these agents, comma-separated.")
+@click.option(
+    "--agents", default="", help="Only these agents or classes of work, in a group apart."
+)
 @click.option("--events-topic", help="Read this topic instead (its full name).")
 @click.option("--http-port", type=int, help="Port of /live, /ready and /metrics.")
 @click.option("--tick-after", type=float, default=5.0, show_default=True, metavar="SECONDS")
@@ -41,11 +50,18 @@ def worker(settings: Settings, processes: int, worker_id: str, **flags: Any) -> 
     """Compute metrics from events, exactly once.
 
     Give every worker a stable --id: a restart then ends the transaction that a crash left open.
+    State is kept in checkpoints on this machine too, so that a restart reads only what came since.
+
+    --agents takes agents (source, merge) or classes of work (realtime, analytics, ml, reports,
+    maintenance, compliance, monitoring). All of realtime is what a worker runs without it; a
+    subset has a consumer group of its own, begins where that group stands, and is not delayed by
+    other work. Do not run an agent in two groups.
 
     \b
     Examples:
       streamgauge worker
       streamgauge worker --processes 2 --commit-interval 1
+      streamgauge worker --agents source & streamgauge worker --agents merge
       streamgauge worker --until-end --namespace replay --events-topic events
       streamgauge worker --definitions metrics.yaml --event-modules shop.events
     """
@@ -67,11 +83,43 @@ def process_events(settings: Settings, batch_size: int) -> None:
     sys.exit(run(settings, "0", batch_size=batch_size, until_end=True))
 
 
-def run(settings: Settings, worker_id: str, *, agents: str = "", **flags: Any) -> int:
+@click.command()
+@configured(*SETTINGS)
+@click.option("--agents", default="", help="Of the worker that it stands by for.")
+@click.option("--events-topic", help="Read this topic instead (its full name).")
+def standby(settings: Settings, **flags: Any) -> None:
+    """Keep checkpoints of the workers' state on this machine, ready for a worker to take over.
+
+    It follows the group without being in it: run it on another machine than the workers, with the
+    settings that they have. A worker that is started here then reads only what came since.
+
+    \b
+    Examples:
+      streamgauge standby
+      streamgauge standby --checkpoint-interval 10 --checkpoints /var/lib/streamgauge
+    """
+    from streamgauge.streams import worker as streams
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    streams.stand_by(_config(settings, "standby", **flags), stop)
+
+
+def run(settings: Settings, worker_id: str, **flags: Any) -> int:
     """Run one worker in this process until it is told to stop; returns its exit code."""
     from streamgauge.streams import worker as streams
 
-    config = streams.WorkerConfig(
+    return streams.run(_config(settings, worker_id, **flags))
+
+
+def _config(
+    settings: Settings, worker_id: str, *, agents: str = "", **flags: Any
+) -> "streams.WorkerConfig":
+    from streamgauge.streams import worker as streams
+
+    return streams.WorkerConfig(
         kafka=settings.need("kafka"),
         registry=settings.need("registry"),
         namespace=settings.namespace,
@@ -82,10 +130,12 @@ def run(settings: Settings, worker_id: str, *, agents: str = "", **flags: Any) -
         definitions=settings.definitions,
         event_modules=load_event_modules(settings),
         transactional=settings.transactional,
-        agents=tuple(part for part in agents.split(",") if part),
+        agents=work.chosen(part for part in agents.split(",") if part),
+        checkpoints=settings.checkpoint_folder,
+        checkpoint_interval=settings.checkpoint_interval,
+        status=settings.status_folder,
         **flags,
     )
-    return streams.run(config)
 
 
 def load_event_modules(settings: Settings) -> tuple[str, ...]:
@@ -103,7 +153,7 @@ def arguments(worker_id: str, flags: dict[str, Any]) -> list[str]:
     for name, value in flags.items():
         if value is True:
             line.append("--" + name.replace("_", "-"))
-        elif value not in (None, False, ""):
+        elif value is not None and value is not False and value != "":
             line += ["--" + name.replace("_", "-"), str(value)]
     return line
 
@@ -112,6 +162,7 @@ def _run_processes(
     settings: Settings, processes: int, worker_id: str, flags: dict[str, Any]
 ) -> None:
     settings.need("kafka"), settings.need("registry")
+    work.chosen(part for part in flags["agents"].split(",") if part)  # wrong names fail here
     if flags["http_port"]:
         raise click.UsageError("--http-port is one worker's: start them one by one")
     logs = settings.dir / "logs"

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from streamgauge.cli.groups import apart_from
 from streamgauge.schemas.topics import qualified
 
 RETRY_PAUSE = 0.1
@@ -100,6 +101,18 @@ class Broker:
             asker = self._askers[group] = Consumer({**self._conf, "group.id": group})
         asked = [TopicPartition(*at) for at in ends]
         found = self._patiently(lambda: asker.committed(asked, timeout=self._timeout))
+        found = self._positions(group, ends)
+        unread = {topic for topic, _ in ends} - {
+            at.topic for at in found if at.committed is not None
+        }
+        if what == "worker" and unread:  # by this group; agents may run apart
+            for part in apart_from(self._admin, group):
+                theirs = [at for at in self._positions(part, ends) if at.committed is not None]
+                read = {(at.topic, at.partition): at for at in theirs if at.topic in unread}
+                found = [read.get((at.topic, at.partition), at) for at in found]
+        return found
+
+    def _positions(self, group: str, ends: Mapping[tuple[str, int], int]) -> list[Position]:
         return [
             Position(
                 group=group,

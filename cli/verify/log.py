@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
 
+from streamgauge.cli.groups import apart_from
 from streamgauge.cli.verify.errors import CutNotCoveredError, NotReachedError
 
 _ANSWER = 30.0
@@ -40,7 +42,7 @@ class Log:
     """The topics of one Kafka; `patience` is how many seconds a read may stand still."""
 
     def __init__(self, kafka: Mapping[str, Any], patience: float = 30.0) -> None:
-        self._conf = {**kafka, **_SETTINGS}
+        self._kafka, self._conf = dict(kafka), {**kafka, **_SETTINGS}
         self._patience = max(patience, _ANSWER / 3)
         self._consumer = Consumer({**self._conf, "group.id": f"streamgauge-verify-{uuid.uuid4()}"})
 
@@ -114,15 +116,26 @@ class Log:
         return values
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
-        """How far a group is in each partition: the next offset it will read."""
+        """How far a group is in each partition: the next offset it will read.
+
+        Where it never read the topic, those do that run some of its agents.
+        """
         starts, _ = self.bounds(topic)
+        found = self._committed(group, topic, starts)
+        if max(found.values(), default=0) < 0:
+            for part in apart_from(AdminClient(self._kafka), group):
+                others = self._committed(part, topic, starts)
+                found = {partition: max(at, others[partition]) for partition, at in found.items()}
+        return {partition: max(at, starts[partition]) for partition, at in found.items()}
+
+    def _committed(self, group: str, topic: str, partitions: Offsets) -> dict[int, int]:
         asker = Consumer({**self._conf, "group.id": group})
         try:
-            asked = [TopicPartition(topic, partition) for partition in starts]
+            asked = [TopicPartition(topic, partition) for partition in partitions]
             found = _patiently(lambda: asker.committed(asked, timeout=_ANSWER))
         finally:
             asker.close()
-        return {tp.partition: max(tp.offset, starts[tp.partition]) for tp in found}
+        return {tp.partition: tp.offset for tp in found}
 
     def remaining(self, topic: str, positions: Offsets, cut: Offsets) -> int:
         """Records from `positions` up to the cut; markers of transactions are none."""

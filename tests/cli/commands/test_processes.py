@@ -32,6 +32,7 @@ def test_a_worker_gets_its_flags(run: Run, configs: list[Any]) -> None:
     flags = ("--id", "7", "--agents", "source,merge", "--until-end", "--commit-interval", "1")
     run("worker", *WHERE, *flags, "--no-transactional", "--http-port", "8080")
     (config,) = configs
+    state = Path(".streamgauge")
     assert config == streams.WorkerConfig(
         kafka="here:1",
         registry="file:/tmp/registry",
@@ -41,7 +42,29 @@ def test_a_worker_gets_its_flags(run: Run, configs: list[Any]) -> None:
         commit_interval=1,
         transactional=False,
         http_port=8080,
+        checkpoints=state / "checkpoints",
+        status=state / "status",
     )
+
+
+@pytest.mark.parametrize(("flag", "folder"), [("off", None), ("/a/b", Path("/a/b"))])
+def test_checkpoints_are_where_one_wants_them_or_off(
+    run: Run, configs: list[Any], flag: str, folder: Path | None
+) -> None:
+    run("worker", *WHERE, "--checkpoints", flag, "--checkpoint-interval", "5")
+    (config,) = configs
+    assert (config.checkpoints, config.checkpoint_interval) == (folder, 5)
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_agents_are_of_names_and_classes_and_wrong_ones_are_told_what_there_is(
+    run: Run, configs: list[Any], processes: str
+) -> None:
+    flags = ("--processes", processes, "--agents")
+    output = run("worker", *WHERE, *flags, "ml,merge", exit_code=1).output
+    assert "no agents of class 'ml'; there are realtime: source, merge; analytics: none" in output
+    assert "no agent or class 'x'" in run("worker", *WHERE, *flags, "x", exit_code=1).output
+    assert not configs
 
 
 def test_process_events_is_a_worker_until_the_end(run: Run, configs: list[Any]) -> None:
@@ -71,8 +94,9 @@ def test_several_processes_are_supervised_until_all_are_done(
         return ["sh", "-c", "echo $STREAMGAUGE_KAFKA"]
 
     monkeypatch.setattr(module, "streamgauge", command)
-    run("worker", *WHERE, "--processes", "2", "--until-end", "--agents", "merge")
-    common = ("--batch-size", "50000", "--until-end", "--agents", "merge", "--tick-after", "5.0")
+    flags = ("--until-end", "--agents", "merge", "--tick-after", "0")
+    run("worker", *WHERE, "--processes", "2", *flags)
+    common = ("--batch-size", "50000", "--until-end", "--agents", "merge", "--tick-after", "0.0")
     assert [line[:3] for line in lines] == [("worker", "--id", "0-0"), ("worker", "--id", "0-1")]
     assert set(common) <= set(lines[0])
     logs = sorted((tmp_path / ".streamgauge" / "logs").iterdir())
