@@ -197,16 +197,16 @@ class App(faust.App):
         if self.engine.tasks:
             assert self.decoder is not None
             self.engine.open_decoders(self.decoder)
+        # Messages live for a moment, in chunks that are larger than the collector's first
+        # threshold: by default it looks at each of them, for 0.2 µs
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 20)
         await super().on_start()
 
     async def _wait_for_table_recovery_completed(self) -> bool:
         """Timers start once the first assignment has been taken over."""
         taken_over = self._driver.membership.taken_over
         return await self.wait_for_stopped(taken_over)  # type: ignore[arg-type]
-        # Messages live for a moment, in chunks that are larger than the collector's first
-        # threshold: by default it looks at each of them, for 0.2 µs
-        gc.freeze()
-        gc.set_threshold(20_000, 20, 20)
 
     async def _on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         self.unassigned = not assigned

@@ -202,13 +202,13 @@ class Consumer(FaustConsumer):
                 await self._deliver(messages[0], batch)
         await self._drained()
 
-    async def _deliver(self, record: Record, value: Any) -> None:
-        topic, partition = record.topic(), record.partition()
     def _decoded(self, topic: str, parts: list[Messages]) -> tuple[Messages, Batch]:
         messages = Messages.joined(parts)
         telemetry.RECORDS_IN.labels(self.engine.unqualified(topic)).inc(len(messages))
         return messages, self.engine.decode(topic, messages)
 
+    async def _deliver(self, record: Record, value: Any) -> None:
+        topic, partition = record.topic(), record.partition()
         kind, timestamp = record.timestamp()
         message = ConsumerMessage(
             topic, partition, record.offset(), timestamp / 1000, kind, record.headers() or [],
