@@ -94,13 +94,6 @@ class Broker:
         ends = self.ends(qualified(namespace, topic) for topic in GROUPS[what])
         if not ends:
             return []
-        # Not by the AdminClient: a coordinator that is still loading makes it crash the process
-        # (librdkafka up to 2.16 takes itself for a consumer there).
-        asker = self._askers.get(group)
-        if asker is None:
-            asker = self._askers[group] = Consumer({**self._conf, "group.id": group})
-        asked = [TopicPartition(*at) for at in ends]
-        found = self._patiently(lambda: asker.committed(asked, timeout=self._timeout))
         found = self._positions(group, ends)
         unread = {topic for topic, _ in ends} - {
             at.topic for at in found if at.committed is not None
@@ -113,6 +106,13 @@ class Broker:
         return found
 
     def _positions(self, group: str, ends: Mapping[tuple[str, int], int]) -> list[Position]:
+        # Not by the AdminClient: a coordinator that is still loading makes it crash the process
+        # (librdkafka up to 2.16 takes itself for a consumer there).
+        asker = self._askers.get(group)
+        if asker is None:
+            asker = self._askers[group] = Consumer({**self._conf, "group.id": group})
+        asked = [TopicPartition(*at) for at in ends]
+        found = self._patiently(lambda: asker.committed(asked, timeout=self._timeout))
         return [
             Position(
                 group=group,
