@@ -10,6 +10,8 @@ from bench.contenders import faust, flink, kafka_streams, quix, streamgauge
 from bench.context import Context
 from bench.race import CPU, Job, race
 from bench.rows import Row
+from bench.scaling import AGAINST, scaling
+from bench.steady import steady
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,19 @@ BENCHMARKS = {
             method=_RACE,
             run=lambda context: race(context, PROFILE),
             plot=CPU,
+        ),
+        Benchmark(
+            name="b2-steady",
+            title="b2 at a steady rate",
+            method="CPU of the process tree per event sent, while each rate is held.",
+            run=lambda context: steady(context, PROFILE),
+        ),
+        Benchmark(
+            name="scaling",
+            title="b1 and b2 with twice the partitions, keys or events",
+            method="Slopes as above, the cheaper of two runs of each size.",
+            run=lambda context: scaling(context, (ROLLUP, PROFILE)),
+            plot=AGAINST,
         ),
     )
 }

@@ -1,7 +1,7 @@
 """Who runs: how each contender is installed, started and watched, as data.
 
 Everything a program needs to know it finds in its environment: GROUP, SOURCE, OUT, KAFKA,
-REGISTRY, STATE, SCHEMA.
+REGISTRY, STATE, SCHEMA, PARTITIONS.
 """
 
 import subprocess
@@ -35,7 +35,13 @@ class Contender:
 
     @property
     def title(self) -> str:
+        """For people."""
         return f"{self.name}, {self.variant}" if self.variant else self.name
+
+    @property
+    def label(self) -> str:
+        """For names of groups and topics."""
+        return f"{self.name}-{self.variant}" if self.variant else self.name
 
 
 def streamgauge(program: str, emits: str) -> Contender:

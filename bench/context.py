@@ -5,10 +5,11 @@ with the first benchmark that asks for it and is shared by all, so names of topi
 with the benchmark's.
 """
 
+import itertools
 import json
 import sys
 import time
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from bench import events
+from bench.events import SCHEMA, Traffic, load
 from streamgauge.cli.stack.kafka import LocalKafka
 from streamgauge.schemas.registry import open_registry
 
@@ -25,7 +26,7 @@ CACHE = HERE.parent / ".streamgauge" / "bench"
 PARTITIONS = 4
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Context:
     """One run of the suite; leave it by `close`."""
 
@@ -36,8 +37,11 @@ class Context:
     slope: bool = True
     timeout: float = 900
     """Seconds a single run may take."""
+    seconds: float = 40
+    """How long a steady rate is held."""
     stack: ExitStack = field(default_factory=ExitStack)
     _filled: set[str] = field(default_factory=set)
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     @cached_property
     def kafka(self) -> LocalKafka:
@@ -59,20 +63,23 @@ class Context:
     @cached_property
     def schema_id(self) -> int:
         """The id under which bench.Event is registered."""
-        return open_registry(self.registry).register("bench.Event", json.loads(events.SCHEMA))
+        return open_registry(self.registry).register("bench.Event", json.loads(SCHEMA))
 
-    def topic_of(
-        self, count: int, *, partitions: int = PARTITIONS, shape: events.Shape = events.USUAL
-    ) -> str:
-        """A topic with the first `count` events, filled on first use and shared from then on."""
-        topic = f"events-{count}-{partitions}-{shape.users}-{shape.pages}"
+    def topic_of(self, traffic: Traffic) -> str:
+        """A topic with these events, filled on first use and shared from then on."""
+        shape = traffic.shape
+        topic = f"events-{traffic.count}-{traffic.partitions}-{shape.users}-{shape.pages}"
         if topic not in self._filled:
             started = time.monotonic()
-            self.create(topic, partitions)
-            events.load(self.kafka.bootstrap, topic, self.schema_id, count, shape)
+            self.create(topic, traffic.partitions)
+            load(self.kafka.bootstrap, topic, self.schema_id, traffic.chunks())
             self._filled.add(topic)
             say(f"{topic}: filled in {time.monotonic() - started:.0f} s")
         return topic
+
+    def unique(self, name: str) -> str:
+        """A name for a group or topic that nobody in this run has."""
+        return f"{name}-{next(self._numbers)}"
 
     def close(self) -> None:
         """Stop what was started."""

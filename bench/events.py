@@ -5,9 +5,8 @@ shorter one. Downstream: `load` fills a topic, `oracle.py` folds the columns.
 """
 
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +35,7 @@ USUAL = Shape()
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """Columns of CHUNK events; `type` and `device` are indices into the tuples above."""
+    """Columns of up to CHUNK events; `type` and `device` are indices into the tuples above."""
 
     number: int
     user: np.ndarray
@@ -50,6 +49,32 @@ class Chunk:
     exposed: np.ndarray
     id_high: np.ndarray
     id_low: np.ndarray
+
+    def head(self, count: int) -> "Chunk":
+        """The first of them."""
+        columns = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "number"}
+        return replace(self, **{name: column[:count] for name, column in columns.items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traffic:
+    """What a topic holds: so many events of a shape."""
+
+    count: int
+    partitions: int = 4
+    shape: Shape = USUAL
+
+    def chunks(self) -> Iterator[Chunk]:
+        """The events, in order."""
+        for number in range(-(-self.count // CHUNK)):
+            yield chunk(number, self.shape).head(self.count - number * CHUNK)
+
+
+def one_each(users: int) -> Iterator[Chunk]:
+    """An event of every user, in order: after it each of them has a state."""
+    for number in range(-(-users // CHUNK)):
+        names = np.arange(number * CHUNK, (number + 1) * CHUNK) + 1
+        yield replace(chunk(number), user=names).head(users - number * CHUNK)
 
 
 def chunk(number: int, shape: Shape = USUAL) -> Chunk:
@@ -118,12 +143,12 @@ def page(number: int) -> str:
     return f"/page/{number}"
 
 
-def load(bootstrap: str, topic: str, schema_id: int, count: int, shape: Shape = USUAL) -> None:
-    """Append the first `count` events to a topic, by user."""
-    producer = Producer(
+def producer(bootstrap: str) -> Producer:
+    """A producer that keeps the order of each user's events, come what may."""
+    return Producer(
         {
             "bootstrap.servers": bootstrap,
-            "enable.idempotence": True,  # a retry must not change the order
+            "enable.idempotence": True,
             "log_level": 3,
             "linger.ms": 20,
             "compression.type": "lz4",
@@ -132,17 +157,21 @@ def load(bootstrap: str, topic: str, schema_id: int, count: int, shape: Shape = 
             "partitioner": "murmur2_random",
         }
     )
-    for number in range(-(-count // CHUNK)):
-        rows = records(chunk(number, shape), schema_id)
-        for key, value in islice(rows, count - number * CHUNK):
+
+
+def load(bootstrap: str, topic: str, schema_id: int, chunks: Iterable[Chunk]) -> None:
+    """Append events to a topic, by user."""
+    sender = producer(bootstrap)
+    for part in chunks:
+        for key, value in records(part, schema_id):
             while True:
                 try:
-                    producer.produce(topic, value, key)
+                    sender.produce(topic, value, key)
                     break
                 except BufferError:
-                    producer.poll(0.1)
-        producer.poll(0)
-    if left := producer.flush(60):
+                    sender.poll(0.1)
+        sender.poll(0)
+    if left := sender.flush(60):
         raise RuntimeError(f"{left} events did not reach {topic}")
 
 

@@ -4,30 +4,31 @@ Independent of every contender: numpy over whole columns, no window, no state, n
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from bench.events import CHUNK, TYPES, USUAL, Shape, chunk, page, user_id
+from bench.events import TYPES, Chunk, page, user_id
 from streamgauge.cli.verify.log import Log
 
 Answer = Mapping[str, Mapping[str, int | str]]
 
 
-def rollup(events: int, shape: Shape = USUAL) -> Answer:
+def rollup(chunks: Iterable[Chunk]) -> Answer:
     """B1: count, sum and max of duration by minute, type and page."""
-    ts, kind, seen, duration = _columns(events, shape, "ts", "type", "page", "duration")
+    ts, kind, seen, duration = _columns(chunks, "ts", "type", "page", "duration")
+    pages = int(seen.max()) + 1
     duration = np.maximum(duration, 0)
     minute = ts // 60_000
     least = minute.min()
-    key = ((minute - least) * len(TYPES) + kind) * shape.pages + seen
+    key = ((minute - least) * len(TYPES) + kind) * pages + seen
     counts = np.bincount(key)
     sums = np.bincount(key, weights=duration)  # exact below 2^53
     most = np.zeros(len(counts), np.int64)
     np.maximum.at(most, key, duration)
     answer = {}
     for k in np.flatnonzero(counts).tolist():
-        rest, p = divmod(k, shape.pages)
+        rest, p = divmod(k, pages)
         m, t = divmod(rest, len(TYPES))
         answer[f"{(least + m) * 60_000}|{TYPES[t]}|{page(p)}"] = {
             "count": int(counts[k]),
@@ -37,15 +38,15 @@ def rollup(events: int, shape: Shape = USUAL) -> Answer:
     return answer
 
 
-def profile(events: int, shape: Shape = USUAL) -> Answer:
+def profile(chunks: Iterable[Chunk]) -> Answer:
     """B2: each user's events, sum of duration, last event time and the page he read last."""
-    user, ts, seen, duration = _columns(events, shape, "user", "ts", "page", "duration")
+    user, ts, seen, duration = _columns(chunks, "user", "ts", "page", "duration")
     counts = np.bincount(user)
     sums = np.bincount(user, weights=np.maximum(duration, 0))
     last_ts = np.zeros(len(counts), np.int64)
     np.maximum.at(last_ts, user, ts)
     last = np.zeros(len(counts), np.int64)
-    np.maximum.at(last, user, np.arange(events))  # the order of a user's events is the log's
+    np.maximum.at(last, user, np.arange(len(user)))  # the order of a user's events is the log's
     return {
         user_id(u): {
             "events": int(counts[u]),
@@ -57,9 +58,9 @@ def profile(events: int, shape: Shape = USUAL) -> Answer:
     }
 
 
-def _columns(events: int, shape: Shape, *names: str) -> list[np.ndarray]:
-    parts = [chunk(number, shape) for number in range(-(-events // CHUNK))]
-    return [np.concatenate([getattr(part, name) for part in parts])[:events] for name in names]
+def _columns(chunks: Iterable[Chunk], *names: str) -> list[np.ndarray]:
+    parts = [[getattr(part, name) for name in names] for part in chunks]
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
 def written(bootstrap: str, topic: str) -> tuple[Answer, int]:

@@ -5,13 +5,15 @@ figure, so that start-up and prefetch do not blur it.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 
 from bench import oracle
 from bench.contenders import Contender
 from bench.context import CACHE, HERE, Context, say
-from bench.measure import Measurement, run
+from bench.events import Chunk, Traffic
+from bench.measure import Lag, Measurement, Program, run
 from bench.rows import Figure, Row
 
 CPU = "CPU µs an event"
@@ -23,7 +25,7 @@ class Job:
 
     name: str
     contenders: tuple[Contender, ...]  # ours first, the rest on request
-    answer: Callable[[int], oracle.Answer]
+    answer: Callable[[Iterable[Chunk]], oracle.Answer]
     goal_us: float
 
 
@@ -32,73 +34,89 @@ class Runs:
     """A contender's runs, the smaller first."""
 
     contender: Contender
+    command: Sequence[str]
     costs: list[Measurement] = field(default_factory=list)
     wrong_keys: int = 0
 
     @property
     def cpu_us(self) -> float:
-        """The slope between the two sizes; one run alone gives its mean."""
+        """The figure; one run alone gives its mean."""
         first, last = self.costs[0], self.costs[-1]
-        if first is last:
-            return first.cpu_us
-        return (last.cpu_s - first.cpu_s) / (last.events - first.events) * 1e6
+        return last.cpu_us if first is last else slope(first, last)
+
+
+def slope(first: Measurement, last: Measurement) -> float:
+    """CPU µs of an event more, between a run and a longer one."""
+    return (last.cpu_s - first.cpu_s) / (last.events - first.events) * 1e6
 
 
 def race(context: Context, job: Job) -> list[Row]:
     """A row for each contender that was asked for; ours is the first."""
-    chosen = [c for c in job.contenders if c.name == "streamgauge" or c.name in context.peers]
-    commands = {c.title: c.prepare() for c in chosen}  # all installed before the first is measured
-    runs = [Runs(contender=contender) for contender in chosen]
+    runs = [  # all are installed before the first is measured
+        Runs(contender=contender, command=contender.prepare())
+        for contender in job.contenders
+        if contender.name == "streamgauge" or contender.name in context.peers
+    ]
     sizes = [context.events, 2 * context.events] if context.slope else [context.events]
     for size in sizes:
         for each in runs:
-            count = int(size * each.contender.share)
-            cost, wrong = _measure(context, job, each.contender, commands, count)
+            traffic = Traffic(count=int(size * each.contender.share))
+            cost, wrong = measure(context, job, each.contender, each.command, traffic)
             each.costs.append(cost)
             each.wrong_keys += wrong
     return [_row(job, each, runs[0]) for each in runs]
 
 
-def _measure(
-    context: Context, job: Job, contender: Contender, commands: dict[str, list[str]], count: int
+def measure(
+    context: Context,
+    job: Job,
+    contender: Contender,
+    command: Sequence[str],
+    traffic: Traffic,
 ) -> tuple[Measurement, int]:
     """One run: its cost, and how many keys of its answer are wrong."""
-    source = context.topic_of(count)
-    group = "-".join(filter(None, (job.name, contender.name, contender.variant, str(count))))
-    out = f"{group}-out"
-    inner = contender.inner.format(group=group, source=source)
-    context.create(out)
+    source = context.topic_of(traffic)
+    group = context.unique(f"{job.name}-{contender.label}-{traffic.count}")
+    out, inner = f"{group}-out", contender.inner.format(group=group, source=source)
+    context.create(out, traffic.partitions)
     if contender.wants_inner:
-        context.create(inner)
-    cost = run(
-        commands[contender.title],
-        bootstrap=context.kafka.bootstrap,
-        group=group,
-        source=source,
-        inner=inner,
-        until_done=contender.until_done,
-        log=CACHE / "logs" / f"{group}.log",
-        timeout=context.timeout,
-        environment={
-            **os.environ,
-            **contender.environment,
-            "GROUP": group,
-            "SOURCE": source,
-            "OUT": out,
-            "KAFKA": context.kafka.bootstrap,
-            "REGISTRY": context.registry,
-            "STATE": str(context.folder / group),
-            "SCHEMA": str(HERE / "event.avsc"),
-        },
-    )
+        context.create(inner, traffic.partitions)
+    settings = {
+        **contender.environment,
+        **environment(context, group, source, out),
+        "PARTITIONS": str(traffic.partitions),
+    }
+    with (
+        closing(Lag(context.kafka.bootstrap, group, source, inner)) as lag,
+        Program(command, CACHE / "logs" / f"{group}.log", settings) as program,
+    ):
+        cost = run(
+            program,
+            lag,
+            until_done=contender.until_done,
+            timeout=context.timeout,
+        )
     found, rows = oracle.written(context.kafka.bootstrap, out)
-    wrong = oracle.wrong(job.answer(count), found)
-    cost = replace(cost, output_rows=rows)
+    wrong = oracle.wrong(job.answer(traffic.chunks()), found)
     say(
         f"{group}: {cost.cpu_us:.2f} µs, {cost.rate:,.0f}/s, {wrong} wrong keys"
         + ("" if cost.finished else ", did not finish")
     )
-    return cost, wrong
+    return replace(cost, output_rows=rows), wrong
+
+
+def environment(context: Context, group: str, source: str, out: str) -> Mapping[str, str]:
+    """What every program is told."""
+    return {
+        **os.environ,
+        "GROUP": group,
+        "SOURCE": source,
+        "OUT": out,
+        "KAFKA": context.kafka.bootstrap,
+        "REGISTRY": context.registry,
+        "STATE": str(context.folder / group),
+        "SCHEMA": str(HERE / "event.avsc"),
+    }
 
 
 def _row(job: Job, runs: Runs, ours: Runs) -> Row:

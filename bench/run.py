@@ -35,6 +35,7 @@ def main() -> int:
             peers=frozenset(args.peers),
             slope=args.slope,
             timeout=args.timeout,
+            seconds=args.seconds,
         )
         try:
             for name in args.only:
@@ -88,6 +89,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--peers", type=names, default=list(PEERS), help='"" for none')
     parser.add_argument("--no-slope", dest="slope", action="store_false", help="one size only")
     parser.add_argument("--timeout", type=float, default=900, help="seconds a run")
+    parser.add_argument("--seconds", type=float, default=40, help="a steady rate is held")
     parser.add_argument("--no-results", action="store_true", help="leave RESULTS.md as it is")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()

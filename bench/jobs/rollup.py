@@ -4,7 +4,7 @@
 
 Both stages run in one worker and commit in one transaction, so a delta is counted exactly once:
 nothing has to be absolute, and the first stage keeps no state. Settings by environment: GROUP,
-SOURCE, OUT, KAFKA, REGISTRY.
+SOURCE, OUT, KAFKA, REGISTRY, PARTITIONS.
 """
 
 import json
@@ -23,7 +23,7 @@ from streamgauge.streams.engine import App, Batch, Output, Task
 GROUP, OUT = os.environ["GROUP"], os.environ["OUT"]
 PARTIALS = f"{GROUP}-partials"
 KEY = ("minute", "event_type", "page")
-PARTITIONS = 4
+PARTITIONS = int(os.environ["PARTITIONS"])
 
 MINUTE = (pl.col("ts") // 60_000 * 60_000).alias("minute")
 DURATION = pl.col("duration_ms").fill_null(0)
