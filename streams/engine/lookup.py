@@ -57,6 +57,9 @@ class Lookup:
         asked = {TopicPartition(topic, partition): spec for topic, partition in places}
         if not asked:
             return {}
+        # librdkafka asks by the leader epochs it knows, and does not learn from being fenced: after
+        # a bounce of the broker every answer would be FENCED_LEADER_EPOCH.
+        self._admin.list_topics(timeout=TIMEOUT)
         futures = self._admin.list_offsets(
             asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=TIMEOUT
         )
