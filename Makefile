@@ -17,7 +17,7 @@ UNIT := not kafka and not postgres and not redis and not slow
 COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate --quiet
 
-.PHONY: help setup demo test check coverage bench kafka kafka-stop lock clean
+.PHONY: help setup demo test check coverage chaos bench kafka kafka-stop lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ test: check ## Everything: check, then the tests on real Kafka, Postgres and Red
 
 coverage: setup ## All tests once more, with the lines that none of them runs
 	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered
+
+chaos: setup ## Faults on a scratch stack while events flow, then the proof (ARGS=...)
+	$(BIN)/streamgauge chaos $(ARGS)
 
 bench: setup ## Measure CPU per event on a real Kafka (ARGS=...)
 	$(BIN)/python -m bench.run $(ARGS)

@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "simulate": ("simulate:simulate", "Produce the events of a simulated world of users."),
     "produce": ("produce:produce", "Produce events from JSON lines or a web access log."),
     "verify": ("verify:verify", "Recompute every metric independently and compare."),
+    "chaos": ("chaos:chaos", "Faults on a scratch stack, and proof that nothing came of them."),
     "topics": ("topics:topics", "List, create, tail and purge topics."),
     "schemas": ("schemas:schemas", "List, show, check and register event schemas."),
     "metrics": ("metrics:metrics", "List, show, validate and query metrics."),

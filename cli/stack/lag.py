@@ -53,22 +53,27 @@ class Broker:
         self._askers: dict[str, Consumer] = {}
         self._timeout = timeout
 
-    def topics(self) -> dict[str, list[int]]:
-        """Partitions by topic, the broker's own left out."""
+    def topics(self, *, internal: bool = False) -> dict[str, list[int]]:
+        """Partitions by topic, the broker's own (`internal`) left out."""
         found = self._admin.list_topics(timeout=self._timeout).topics
         return {
             name: sorted(topic.partitions)
             for name, topic in found.items()
-            if not name.startswith("__") and topic.error is None
+            if (internal or not name.startswith("__")) and topic.error is None
         }
 
     def cluster(self) -> str:
         """The cluster's id; fails when the broker does not answer."""
         return str(self._admin.list_topics(timeout=self._timeout).cluster_id)
 
-    def ends(self, topics: Iterable[str], *, earliest: bool = False) -> dict[tuple[str, int], int]:
-        """Offset after the last record of each partition (or of the first one that is kept)."""
-        present = self.topics()
+    def ends(
+        self, topics: Iterable[str], *, earliest: bool = False, stable: bool = False
+    ) -> dict[tuple[str, int], int]:
+        """Offset after the last record of each partition (or of the first one that is kept).
+
+        `stable`: where the first transaction that is still open begins, if there is one.
+        """
+        present = self.topics(internal=True)
         spec = OffsetSpec.earliest() if earliest else OffsetSpec.latest()
         wanted = {
             TopicPartition(name, number): spec
@@ -81,7 +86,9 @@ class Broker:
         def ask() -> dict[tuple[str, int], int]:
             futures = self._admin.list_offsets(
                 wanted,
-                isolation_level=IsolationLevel.READ_UNCOMMITTED,
+                isolation_level=IsolationLevel.READ_COMMITTED
+                if stable
+                else IsolationLevel.READ_UNCOMMITTED,
                 request_timeout=self._timeout,
             )
             return {(at.topic, at.partition): it.result().offset for at, it in futures.items()}
