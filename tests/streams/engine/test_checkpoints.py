@@ -57,3 +57,38 @@ def test_after_a_kill_only_the_tail_of_the_changelog_is_read(counting, tmp_path)
     assert counting.run() == 0
     counting.assert_exact(ROWS + 310)
     assert restored(counting)[-1][0] > rows
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_earlier_one(counting, tmp_path):
+    folder = tmp_path / "checkpoints"
+    # four partitions: the third time round, with two of them written
+    worker = counting.start(CHECKPOINTS=str(folder), FAULTPOINT="during_checkpoint:11:kill")
+    for _ in range(40):
+        counting.produce(200)
+        time.sleep(1)
+        if worker.poll() is not None:
+            break
+    assert worker.wait(5) == -signal.SIGKILL
+    assert len([verified(path) for path in found(folder)]) == 4
+    assert list(folder.glob("*/*.new"))
+    records = sum(counting.produced.values())
+    assert counting.run(CHECKPOINTS=str(folder)) == 0
+    counting.assert_exact(records)
+    assert restored(counting)[-1][1] == 4
+
+
+def test_damaged_and_foreign_checkpoints_are_as_good_as_none(counting, tmp_path):
+    folder = tmp_path / "checkpoints"
+    counting.produce(2000)
+    assert counting.run(CHECKPOINTS=str(folder)) == 0
+    first, second, third, fourth = found(folder)
+    damaged = bytearray(first.read_bytes())
+    damaged[-3] ^= 4
+    first.write_bytes(damaged)
+    second.write_bytes(third.read_bytes())  # of another partition
+    fourth.unlink()
+    counting.produce(2000)
+    assert counting.run(CHECKPOINTS=str(folder)) == 0
+    counting.assert_exact(4000)
+    assert restored(counting)[-1][1] == 1
+    assert "its checksum is wrong" in counting.log()
