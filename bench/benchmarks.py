@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from bench import oracle
 from bench.contenders import faust, flink, kafka_streams, quix, streamgauge
 from bench.context import Context
+from bench.pipeline import benchmarks as pipeline
+from bench.pipeline.restore import restore
+from bench.pipeline.tables import tables
 from bench.race import CPU, Job, race
 from bench.rows import Row
 from bench.scaling import AGAINST, scaling
@@ -94,6 +97,48 @@ BENCHMARKS = {
             method="Slopes as above, the cheaper of two runs of each size.",
             run=lambda context: scaling(context, (ROLLUP, PROFILE)),
             plot=AGAINST,
+        ),
+        Benchmark(
+            name="b3",
+            title="the product's whole catalogue, and the rows it writes",
+            method="One worker, exactly once. Replay: slope between two sizes, commit interval 1 s. "
+            "Steady: CPU of the worker's process per event sent, default commit interval, a Redis "
+            "sink beside it; at the lower rate a Postgres sink too. Rows are per event.",
+            run=pipeline.pipeline,
+        ),
+        Benchmark(
+            name="b4",
+            title="event produced → visible in Redis",
+            method="From the call that sends an event to the first look (every 10 ms) at which the "
+            "counter of its type in Redis counts it, for every event after a warm-up of 6 s. "
+            "Worker, Redis sink, broker, Redis and the sender share the machine.",
+            run=pipeline.latency,
+        ),
+        Benchmark(
+            name="b5",
+            title="the state of a million users restored",
+            method="B2's worker started again: from its assignment to `restored; reading`.",
+            run=restore,
+        ),
+        Benchmark(
+            name="b8",
+            title="the Postgres sink catches up",
+            method="From the sink's assignment until its positions are at the end; one record is a "
+            "row for each of five metrics, half of the rows are new. Postgres waits for the disk.",
+            run=tables,
+        ),
+        Benchmark(
+            name="b9",
+            title="b3's replay by one worker and by two",
+            method="Slopes between two sizes. The broker runs on the same cores: its share is of "
+            "all CPU that workers and broker took.",
+            run=pipeline.scale,
+        ),
+        Benchmark(
+            name="b10",
+            title="memory of a worker, in the runs of b3",
+            method="Resident memory of the worker's process, the most by the kernel's account.",
+            run=pipeline.memory,
         ),
     )
 }

@@ -4,7 +4,7 @@
 
 State is columns sorted by a hash of the user id (`Runs`); a user's newest row counts. Each commit
 writes the users that changed. Settings by environment: GROUP, SOURCE, OUT, KAFKA, REGISTRY,
-COMMIT_INTERVAL (seconds).
+COMMIT_INTERVAL (seconds), LOGLEVEL.
 """
 
 import os
@@ -138,7 +138,7 @@ def main() -> None:
         worker_redirect_stdouts=False,
     )
     app.attach(Profile())
-    app.Worker(loglevel="WARN").execute_from_commandline()
+    app.Worker(loglevel=os.environ.get("LOGLEVEL", "WARN")).execute_from_commandline()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Benchmarks of the product itself: its own worker and sinks, as processes, on real servers."""
