@@ -7,6 +7,7 @@ So a file is there as a whole or not at all, and its name is the position.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import time
@@ -101,10 +102,16 @@ class ArchiveSink:
     def _publish(self, partition: int, span: Range, rows: pl.DataFrame) -> None:
         draft = self._drafts / f"p{partition}-{uuid.uuid4().hex}"
         final = self._events / layout.path(partition, span, rows["append_time"][0])
-        with draft.open("wb") as out:
-            rows.write_parquet(out, compression="zstd")
-            out.flush()
-            os.fsync(out.fileno())
+        parquet = io.BytesIO()  # polars' own error for a full disk is no OSError
+        rows.write_parquet(parquet, compression="zstd")
+        try:
+            with draft.open("wb") as out:
+                out.write(parquet.getbuffer())
+                out.flush()
+                os.fsync(out.fileno())
+        except OSError:
+            draft.unlink(missing_ok=True)  # or each attempt would fill the disk a little more
+            raise
         faultpoint.reached("sink_before_commit")
         with ledger.locked(self._folder):
             self._check(partition)

@@ -143,6 +143,8 @@ class Restorer:
                     "were processed; reading on from %d. Raise retention.ms.",
                     *place, commit.offset, low - 1, low,
                 )  # fmt: skip
+                lost = telemetry.DELETED_UNREAD.labels(engine.unqualified(place[0]))
+                lost.inc(low - commit.offset)
         plans = []
         for task in engine.tasks:
             topic = engine.qualified(task.topic)

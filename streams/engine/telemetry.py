@@ -12,6 +12,8 @@ RECORDS_IN = Counter("streamgauge_records_in", "Records read", ["topic"])
 RECORDS_OUT = Counter("streamgauge_records_out", "Rows written", ["topic"])
 #: Records that nobody could decode or process, by reason.
 REJECTED = Counter("streamgauge_rejected", "Records sent to the dead letters", ["reason"])
+#: Records that retention deleted before they were read, by topic.
+DELETED_UNREAD = Counter("streamgauge_deleted_unread", "Records deleted before read", ["topic"])
 #: Events by what became of them: accepted, late, duplicate, future.
 EVENTS = Counter("streamgauge_events", "Events by fate", ["fate"])
 #: Records between the position and the end, by partition.

@@ -83,6 +83,8 @@ def sinking(request, kafka, namespace, registry_url, tmp_path) -> Iterator[Calla
     made: list[Sinking] = []
 
     def make(kind: str, target: str | None = None) -> Sinking:
+        if kind == "archive":
+            target = target or str(tmp_path / "archive")
         server = {"postgres": "postgres", "redis": "redis_url"}
         made.append(
             Sinking(

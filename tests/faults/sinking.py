@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import psycopg
 import redis
 from confluent_kafka import Producer
 
 from streamgauge.schemas.codec import Codec
+from streamgauge.schemas.events import PageView
 from streamgauge.schemas.records import MetricUpdate
 from streamgauge.schemas.registry import open_registry
 from streamgauge.schemas.topics import create_topics, qualified
@@ -27,7 +29,8 @@ NOON = 1_767_268_800_000  # 2026-01-01 12:00 UTC
 
 
 class Sinking:
-    """One kind of sink and what it is to bring over: page views by page, all in partition 0."""
+    """One kind of sink and what it is to bring over, all in partition 0: page views by page, or
+    for the archive one event a page."""
 
     def __init__(
         self, kind: str, *, kafka: str, registry: str, namespace: str, target: str, logs: Path
@@ -49,11 +52,16 @@ class Sinking:
         """Absolute values, as the worker writes them; None is a tombstone."""
         self._producer.begin_transaction()
         for page, value in rows.items():
-            row = _row(page, value or 0.0)
-            key = f"{row.window_size}|{row.window_start}|{row.version}|{row.dimensions}"
-            encoded = None if value is None else self._codec.encode("metrics", row)
+            record: Any
+            if self.kind == "archive":
+                topic, key = "events", page
+                record = PageView(user_id="u", page_url=page, timestamp=NOON, status=value)
+            else:
+                topic, record = "metrics", _row(page, value or 0.0)
+                key = "|".join(("1m", str(NOON), record.version, record.dimensions))
+            encoded = None if value is None else self._codec.encode(topic, record)
             self._producer.produce(
-                qualified(self.namespace, "metrics"), encoded, key.encode(), partition=0
+                qualified(self.namespace, topic), encoded, key.encode(), partition=0
             )
         self._producer.commit_transaction(30)
 
@@ -83,6 +91,8 @@ class Sinking:
 
     def contents(self) -> dict[str, float]:
         """What a reader of the target finds."""
+        if self.kind == "archive":
+            return self._in_files()
         return self._in_postgres() if self.kind == "postgres" else self._in_redis()
 
     def holds(self, rows: Mapping[str, float]) -> bool:
@@ -93,6 +103,12 @@ class Sinking:
         for process in self.processes:
             process.kill()
             process.wait()
+
+    def _in_files(self) -> dict[str, float]:
+        files = sorted(Path(self.reads_at, self.namespace, "events").rglob("p*.parquet"))
+        rows = [row for f in files for row in pl.read_parquet(f)["page_url", "status"].rows()]
+        assert len(rows) == len(dict(rows)), "a record was archived twice"
+        return dict(rows)
 
     def _in_postgres(self) -> dict[str, float]:
         query = f"SELECT dimensions->>'page', value FROM {schema_name(self.namespace)}.metrics"
