@@ -51,9 +51,10 @@ def kill(scratch: Scratch, fault: Fault) -> str:
 
 def bounce(scratch: Scratch, fault: Fault) -> str:
     """The broker ends, cleanly or not, and begins again on its data."""
+    began = time.monotonic()
     with _away(scratch, fault):
-        pass
-    return f"pid {scratch.kafka.pid} since"
+        ended = time.monotonic() - began
+    return f"ended within {ended:.1f} s, back after {time.monotonic() - began:.1f} s"
 
 
 def stop(scratch: Scratch, fault: Fault) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from streamgauge.cli.chaos.schedule import Fault
-from streamgauge.cli.chaos.watch import Recovery
+from streamgauge.cli.chaos.standing import Recovery
 
 PROMISES = {
     "I1": "input set = output set, no duplicate",

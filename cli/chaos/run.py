@@ -21,7 +21,8 @@ from streamgauge.cli.chaos.reader import Reader
 from streamgauge.cli.chaos.report import Injected, Invariant, Report
 from streamgauge.cli.chaos.schedule import SINKS, Fault
 from streamgauge.cli.chaos.scratch import NAMESPACE, Scratch
-from streamgauge.cli.chaos.watch import HANG, OPEN_LIMIT, Watch, open_transactions
+from streamgauge.cli.chaos.standing import HANG, OPEN_LIMIT
+from streamgauge.cli.chaos.watch import Watch, open_transactions
 from streamgauge.cli.commands.verify import configuration
 from streamgauge.cli.errors import CommandError
 from streamgauge.cli.settings import Settings
@@ -164,13 +165,13 @@ class _Run:
         self._say(f"{self._elapsed():6.1f} s  fault: {fault}")
         broker = fault.target == "kafka"
         if broker:
-            self._watch.broker_leaves()
+            self._watch.broker(away=True)
         try:
             injected.outcome = faults.FAULTS[fault.kind](self._scratch, fault)
         finally:
             self._now.pop(fault.is_kill)
             if broker:
-                self._watch.broker_is_back()
+                self._watch.broker(away=False)
         injected.ended = self._elapsed()
         injected.recovery = self._watch.recovery(faults.groups(fault))
         return injected
@@ -215,8 +216,8 @@ class _Run:
         self._reader.finish(Broker(self._kafka).ends(outputs))
         report.invariants = [
             self._i1(verified),
-            self._by_reader("I2", [one for one in self._watch.found.broken if "back" in one]),
-            self._by_reader("I3", []),
+            self._by_reader("I2"),
+            self._by_reader("I3"),
             self._i4(),
             _i5(verified),
             self._i6(still_open),
@@ -228,9 +229,9 @@ class _Run:
             "rows_seen_by_the_reader": self._reader.checks.rows,
             "kills": sum(_kills(one) for one in report.injected),
             "restarts_that_nobody_asked_for": extra,
-            "longest_stall_seconds": round(self._watch.found.longest_stall, 1),
-            "longest_open_transaction_seconds": round(self._watch.found.longest_open, 1),
-            "looks_without_an_answer": f"{self._watch.found.blind} of {self._watch.found.looks}",
+            "longest_stall_seconds": round(self._watch.standing.longest_stall, 1),
+            "longest_open_transaction_seconds": round(self._watch.standing.longest_open, 1),
+            "looks_without_an_answer": f"{self._watch.unanswered} of {self._watch.looks}",
         }
 
     def _config(self, timeout: float) -> VerifyConfig:
@@ -263,20 +264,20 @@ class _Run:
         told = ", ".join(f"{count:,} {fate}" for fate, count in found.items())
         return Invariant(name="I1", evidence=f"{told}: as they were sent", broken=broken)
 
-    def _by_reader(self, name: str, others: Sequence[str]) -> Invariant:
+    def _by_reader(self, name: str) -> Invariant:
         checks = self._reader.checks
-        rest = ("I1", "I2", "I3")
+        known = ("I1", "I2", "I3", "I6")
         broken = [
             what
-            for what in checks.broken
-            if what.startswith(name) or (name == "I3" and not what.startswith(rest))
+            for what in [*checks.broken, *self._watch.standing.broken]
+            if what.startswith(name) or (name == "I3" and not what.startswith(known))
         ]
         evidence = {
             "I2": f"{checks.rows:,} rows read while faults went on; no watermark, count, final "
             "window or commit went back",
             "I3": f"{checks.watermarks:,} watermarks, the same in each of {PARTITIONS} partitions",
         }
-        return Invariant(name=name, evidence=evidence[name], broken=[*broken, *others])
+        return Invariant(name=name, evidence=evidence[name], broken=broken)
 
     def _i4(self) -> Invariant:
         """What comes out of the whole log, read again by one undisturbed worker, is the same."""
@@ -300,8 +301,8 @@ class _Run:
         return Invariant(name="I4", evidence=f"{keys:,} metrics of a replay equal", broken=broken)
 
     def _i6(self, still_open: dict[str, int]) -> Invariant:
-        found = self._watch.found
-        broken = [what for what in found.broken if "back" not in what]
+        found = self._watch.standing
+        broken = [what for what in found.broken if what.startswith("I6")]
         broken += [f"{place} has an open transaction at the end" for place in still_open]
         evidence = (
             f"longest stall {found.longest_stall:.1f} s (at most {HANG:.0f}); a transaction held "
