@@ -35,6 +35,7 @@ class Recovery:
     """What must move before a fault has been got over; `seconds` once it has."""
 
     began: float
+    """In time with a broker, as `seconds` is."""
     left: dict[Place, int]
     seconds: float | None = None
 
@@ -50,7 +51,8 @@ class Standing:
     _open: dict[End, Mark] = field(default_factory=dict)
     _recoveries: list[Recovery] = field(default_factory=list)
     _told: set[Place | End] = field(default_factory=set)
-    _away: bool = False
+    _away_since: float | None = None
+    _away_seconds: float = 0.0
     _back_since: float = 0.0
 
     def lag(self, group: str) -> int:
@@ -59,7 +61,9 @@ class Standing:
 
     def broker(self, *, away: bool, now: float) -> None:
         """A fault takes the broker away, or gives it back."""
-        self._away, self._back_since = away, now
+        if self._away_since is not None:
+            self._away_seconds += now - self._away_since
+        self._away_since, self._back_since = now if away else None, now
 
     def unanswered(self, now: float) -> None:
         """The broker did not answer: nothing is known of this time."""
@@ -68,7 +72,7 @@ class Standing:
     def recovery(self, groups: Collection[str], now: float) -> Recovery:
         """From now on these groups' commits must move, wherever there is lag."""
         left = {place: mark.offset for place, mark in self._commits.items() if place[0] in groups}
-        recovery = Recovery(now, left)
+        recovery = Recovery(self._with_broker(now), left)
         self._recoveries.append(recovery)
         return recovery
 
@@ -86,7 +90,7 @@ class Standing:
             if place in recovery.left and (offset != recovery.left[place] or not lag):
                 del recovery.left[place]
             if not recovery.left:
-                recovery.seconds = now - recovery.began
+                recovery.seconds = self._with_broker(now) - recovery.began
         self._recoveries = [one for one in self._recoveries if one.seconds is None]
 
     def ends(self, place: End, stable: int, end: int, now: float) -> None:
@@ -99,7 +103,7 @@ class Standing:
 
     def judge(self, now: float) -> None:
         """How long everything that stands has stood."""
-        if self._away:
+        if self._away_since is not None:
             return
         for place, mark in self._commits.items():
             stood = now - max(mark.since, self._back_since) if mark.lag else 0.0
@@ -111,6 +115,11 @@ class Standing:
             self.longest_open = max(self.longest_open, stood)
             if stood > OPEN_LIMIT:
                 self._hangs(at, f"{at[0]}/{at[1]} is held at {mark.offset} by a transaction")
+
+    def _with_broker(self, now: float) -> float:
+        """The time without that in which it was away."""
+        gone = 0.0 if self._away_since is None else now - self._away_since
+        return now - gone - self._away_seconds
 
     def _hangs(self, place: Place | End, what: str) -> None:
         if place not in self._told:

@@ -66,3 +66,14 @@ def test_a_fault_is_got_over_when_every_partition_with_lag_has_moved() -> None:
     assert recovery.seconds is None
     found.committed(("worker", "events", 1), 5, 0, 13)
     assert recovery.seconds == 3
+
+
+def test_recovery_is_time_with_a_broker() -> None:
+    found = standing((0, 5, 1))
+    found.broker(away=True, now=8)
+    recovery = found.recovery(["worker"], 10)
+    found.broker(away=False, now=20)
+    found.broker(away=True, now=21)
+    found.broker(away=False, now=24)
+    found.committed(EVENTS, 6, 1, 26)
+    assert recovery.seconds == 1 + 2
