@@ -117,7 +117,10 @@ class Broker:
         # (librdkafka up to 2.16 takes itself for a consumer there).
         asker = self._askers.get(group)
         if asker is None:
-            asker = self._askers[group] = Consumer({**self._conf, "group.id": group})
+            # What was committed last, at once: read_committed would wait for a transaction that is
+            # open to say whether there is something newer.
+            conf = {**self._conf, "group.id": group, "isolation.level": "read_uncommitted"}
+            asker = self._askers[group] = Consumer(conf)
         asked = [TopicPartition(*at) for at in ends]
         found = self._patiently(lambda: asker.committed(asked, timeout=self._timeout))
         return [
