@@ -17,8 +17,8 @@ class Figure:
     def goal(self) -> str:
         """The bound in words, "" where there is none."""
         if self.at_most is not None:
-            return f"≤ {self.at_most:g}"
-        return "" if self.at_least is None else f"≥ {self.at_least:g}"
+            return f"≤ {self.at_most:,.9g}"
+        return "" if self.at_least is None else f"≥ {self.at_least:,.9g}"
 
     @property
     def reached(self) -> bool:

@@ -1,7 +1,8 @@
 """make bench ARGS="--only b1,b2 --events 500000 --peers flink,kstreams": what things cost.
 
 Starts a real Kafka of its own, runs the benchmarks that are asked for (benchmarks.py), prints their
-tables and keeps them in bench/results.json, bench/RESULTS.md and bench/plots.
+tables and keeps them in bench/results.json, bench/RESULTS.md and bench/plots. What a run is to say
+about its figures goes to bench/notes/NAME.md; `--render` puts it into RESULTS.md.
 """
 
 import argparse
@@ -25,6 +26,9 @@ from bench.context import CACHE, Context, say
 def main() -> int:
     """Measure what the arguments ask for; 1 when something failed or an answer is wrong."""
     args = _arguments()
+    if args.render:
+        report.save(report.load())
+        return 0
     measured: report.Results = {}
     failed = False
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -91,6 +95,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--timeout", type=float, default=900, help="seconds a run")
     parser.add_argument("--seconds", type=float, default=40, help="a steady rate is held")
     parser.add_argument("--no-results", action="store_true", help="leave RESULTS.md as it is")
+    parser.add_argument("--render", action="store_true", help="RESULTS.md anew, with the notes")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     for given, known in ((args.only, BENCHMARKS), (args.peers, PEERS)):
