@@ -59,10 +59,8 @@ def goals(results: Results) -> str:
             for figure, its in row["figures"].items():
                 if "goal" not in its:
                     continue
-                goal, verdict = (
-                    f"{its['goal']} {its['unit']}",
-                    "yes" if its["reached"] else "**no**",
-                )
+                goal = f"{its['goal']} {its['unit']}".strip()
+                verdict = "yes" if its["reached"] else "**no**"
                 cells = [name, row["name"], figure, goal, _number(its["value"]), verdict]
                 lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
