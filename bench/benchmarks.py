@@ -66,7 +66,7 @@ _RACE = (
     "CPU is user + system of the contender's whole process tree, from its first record to the "
     "commit of the last; the broker is left out. With two sizes the figure is the slope between "
     "them. Commit interval, or checkpoint, 1 s. Kafka Streams and Flink have two threads or slots, "
-    "the rest one process. Quix Streams gets a tenth of the events, Faust a hundredth, or they would "
+    "the rest one process. Quix Streams gets a tenth of the events, Faust a hundredth, or it would "
     "take too long."
 )
 
