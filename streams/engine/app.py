@@ -10,7 +10,6 @@ transport (librdkafka), commits (one transaction a barrier), and tables (`Task`,
 from __future__ import annotations
 
 import functools
-import gc
 import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -22,6 +21,7 @@ from faust.transport import base
 from faust.transport.consumer import Fetcher
 from faust.types import TP
 
+from streamgauge.streams.engine import memory
 from streamgauge.streams.engine.consumer import Consumer
 from streamgauge.streams.engine.engine import DeadLetters, Decoder, Engine
 from streamgauge.streams.engine.errors import Unsupported
@@ -197,10 +197,7 @@ class App(faust.App):
         if self.engine.tasks:
             assert self.decoder is not None
             self.engine.open_decoders(self.decoder)
-        # Messages live for a moment, in chunks that are larger than the collector's first
-        # threshold: by default it looks at each of them, for 0.2 µs
-        gc.freeze()
-        gc.set_threshold(20_000, 20, 20)
+        memory.settle()
         await super().on_start()
 
     async def _wait_for_table_recovery_completed(self) -> bool:

@@ -70,7 +70,8 @@ class Reader:
             {
                 # librdkafka's default backs off a fast reader for a second
                 "fetch.queue.backoff.ms": 5,
-                "queued.max.messages.kbytes": 65536,
+                "queued.min.messages": 20_000,
+                "queued.max.messages.kbytes": 16384,
                 "fetch.message.max.bytes": 1 << 21,
                 "topic.metadata.refresh.interval.ms": 10_000,
                 "session.timeout.ms": 6000,
