@@ -9,6 +9,7 @@ its place in the stream of events is reached; events come slowly while a fault i
 other than a kill begins when the last one of its track has been got over.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -85,7 +86,11 @@ class _Run:
         self._kafka = kafka
         self._watch = Watch(kafka, NAMESPACE, ("worker", *SINKS))
         self._reader = Reader(kafka, registry, NAMESPACE, PARTITIONS)
-        self._client = Client(kafka, registry, NAMESPACE, log_level=0)
+        self._client = Client(
+            {"bootstrap.servers": kafka, "logger": _log_of(scratch, "producer")},
+            registry,
+            NAMESPACE,
+        )
         self._truth: Truth | None = None
         self._sent = 0
         self._all_sent = False
@@ -322,6 +327,17 @@ class _Run:
         ]
         evidence = f"{len(times)} faults, the longest got over in {max(times, default=0):.1f} s"
         return Invariant(name="I7", evidence=evidence, broken=broken)
+
+
+def _log_of(scratch: Scratch, name: str) -> logging.Logger:
+    """A log beside those of the processes."""
+    logger = logging.getLogger(f"{__name__}.{name}")
+    handler = logging.FileHandler(scratch.folder / "stack" / "logs" / f"{name}.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    return logger
 
 
 def _i5(verified: Verified | None) -> Invariant:
