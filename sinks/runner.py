@@ -32,8 +32,9 @@ log = logging.getLogger(__name__)
 
 Kind = Literal["postgres", "redis", "archive"]
 
-INTERVAL: Mapping[Kind, float] = {"postgres": 0.25, "redis": 0.25, "archive": 5.0}
-"""Seconds between writes: rows of tables and counters shall be fresh, files shall not be tiny."""
+INTERVAL: Mapping[Kind, float] = {"postgres": 0.25, "redis": 0.05, "archive": 5.0}
+"""Seconds between writes: counters shall show a worker's commit at once, rows of tables soon, and
+files shall not be tiny."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,13 +10,15 @@ fence that guards them (`…}:fence`). What only the sink needs is written `…}
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, field
 
 import polars as pl
 
 DAY_MS = 86_400_000
 KEEP_MS = {"1m": 7_200_000, "1h": 2 * DAY_MS, "1d": 8 * DAY_MS}
 """How far the watermark may pass a window's start before its counters go."""
+_LONGEST = max(KEEP_MS.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,28 +40,44 @@ def keys(namespace: str, partition: int) -> Keys:
     )
 
 
-def hashes(rows: pl.DataFrame) -> pl.DataFrame:
-    """One row a hash: name (without the prefix), expires, fields, values."""
-    keep = pl.col("window_size").replace_strict(
-        KEEP_MS, default=max(KEEP_MS.values()), return_dtype=pl.Int64
-    )
-    return (
-        rows.explode("metrics", "values")
-        .drop_nulls(["metrics", "values", "dimensions", "window_size", "window_start"])
-        .group_by(
-            pl.concat_str("metrics", "window_size", "window_start", separator=":").alias("name"),
-            (pl.col("window_start") + keep).alias("expires"),
-            maintain_order=True,
-        )
-        .agg(pl.col("dimensions").alias("fields"), "values")
-    )
+@dataclass(kw_only=True)
+class Counters:
+    """What the rows of one partition set."""
+
+    watermark: int = -1
+    """The newest among them."""
+    hashes: dict[tuple[str, int], list[str]] = field(default_factory=dict)
+    """By name (without the prefix) and expiry: field, value, field, value and so on."""
 
 
-def deletions(tombstones: pl.DataFrame) -> pl.DataFrame:
-    """window_size, window_start and field of the keys `size|start|version|dimensions`."""
-    parts = pl.col("key").cast(pl.String).str.splitn("|", 4)
-    return tombstones.select(
-        parts.struct.field("field_0").alias("window_size"),
-        parts.struct.field("field_1").alias("window_start"),
-        parts.struct.field("field_3").alias("field"),
-    ).drop_nulls()
+def counters(rows: pl.DataFrame) -> dict[int, Counters]:
+    """By partition. In plain Python: most batches are small, and one query of polars costs as
+    much as hundreds of rows here."""
+    found: dict[int, Counters] = defaultdict(Counters)
+    columns = ("partition", "watermark", "window_size", "window_start", "dimensions")
+    for partition, watermark, size, start, fields, metrics, values in rows.select(
+        *columns, "metrics", "values"
+    ).iter_rows():
+        of = found[partition]
+        if watermark is not None:
+            of.watermark = max(of.watermark, watermark)
+        if size is None or start is None or fields is None:
+            continue
+        expires = start + KEEP_MS.get(size, _LONGEST)
+        for metric, value in zip(metrics or (), values or (), strict=False):
+            if metric is not None and value is not None:
+                of.hashes.setdefault((f"{metric}:{size}:{start}", expires), []).extend(
+                    (fields, repr(value))
+                )
+    return found
+
+
+def deletions(tombstones: pl.DataFrame) -> dict[int, list[bytes]]:
+    """By partition: window_size, window_start and field of each key `size|start|version|field`,
+    one behind the other."""
+    found: dict[int, list[bytes]] = defaultdict(list)
+    for partition, key in tombstones.select("partition", "key").iter_rows():
+        parts = (key or b"").split(b"|", 3)
+        if len(parts) == 4:
+            found[partition] += (parts[0], parts[1], parts[3])
+    return found

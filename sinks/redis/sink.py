@@ -19,13 +19,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import redis
 from redis import exceptions
 
 from streamgauge.schemas import faultpoint
 from streamgauge.sinks.errors import Fatal, Fenced, Retryable, Rewound
-from streamgauge.sinks.redis.counters import DAY_MS, deletions, hashes, keys
+from streamgauge.sinks.redis.counters import DAY_MS, Counters, counters, deletions, keys
 from streamgauge.sinks.sink import Batch, Log, Partition, Range
 
 log = logging.getLogger(__name__)
@@ -87,11 +86,9 @@ class RedisSink:
     def write(self, batch: Batch) -> None:
         """One script call a partition. After an outage in between, those that are done say so."""
         with self._connected():
+            set_, deleted = counters(batch.frame), deletions(batch.tombstones)
             for partition, span in batch.ranges.items():
-                mine = pl.col("partition") == partition
-                self._write(
-                    partition, span, batch.frame.filter(mine), batch.tombstones.filter(mine)
-                )
+                self._write(partition, span, set_[partition], deleted[partition])
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -99,23 +96,17 @@ class RedisSink:
             client, self._client = self._client, None
             client.close()
 
-    def _write(
-        self, partition: int, span: Range, rows: pl.DataFrame, tombstones: pl.DataFrame
-    ) -> None:
+    def _write(self, partition: int, span: Range, set_: Counters, deleted: list[bytes]) -> None:
         owned, at = self._owned[partition], keys(self._namespace, partition)
         end = str(span.end) if span.end > span.start else owned.position
         names = [at.fence, at.expiry, at.names]
-        watermark = rows["watermark"].max()
         arguments: list[Any] = [owned.epoch, owned.position, end]
-        arguments += [-1 if watermark is None else watermark, at.prefix, DAY_MS]
-        for name, expires, fields, values in hashes(rows).iter_rows():
+        arguments += [set_.watermark, at.prefix, DAY_MS]
+        for (name, expires), fields in set_.hashes.items():
             names.append(at.prefix + name)
-            arguments += [expires, 2 * len(fields)]
-            for field, value in zip(fields, values, strict=True):
-                arguments += [field, repr(value)]
-        for deletion in deletions(tombstones).iter_rows():
-            arguments += deletion
-        if not rows.is_empty():
+            arguments += [expires, len(fields), *fields]
+        arguments += deleted
+        if set_.hashes:
             faultpoint.reached("sink_before_commit")
         answer = self._script(keys=names, args=arguments)
         if answer == "fenced":
