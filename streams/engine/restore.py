@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streamgauge.schemas import faultpoint
 from streamgauge.schemas.messages import Messages
@@ -274,14 +274,9 @@ class Restorer:
                     raise Cancelled
                 faultpoint.reached("during_restore")
                 chunk = cast(list[Any], consumer.consume(SLICE, 0.2))
-                records = [record for record in chunk if record.error() is None]
-                for other in chunk if len(records) < len(chunk) else ():
-                    error = other.error()
-                    if error is not None and error.code() == KafkaError._PARTITION_EOF:
-                        # at the end: the last stable offset has passed it
-                        at[other.partition()] = max(at[other.partition()], other.offset())
-                    elif error is not None:
-                        logger.warning("restore of %s: %s", topic, error.str())
+                records = chunk
+                if any(map(Message.error, chunk)):
+                    records = self._sort_out(topic, chunk, at)
                 if records:
                     messages = Messages.of(records, topic)
                     np.maximum.at(at, messages.partitions, messages.offsets + 1)
@@ -300,6 +295,19 @@ class Restorer:
                 self.progress.done = done + todo - int(np.maximum(end - at, 0).sum())
         finally:
             consumer.close()
+
+    def _sort_out(self, topic: str, chunk: list[Any], at: np.ndarray) -> list[Any]:
+        """Only the records; at an end of a partition, the last stable offset has passed it."""
+        records = []
+        for message in chunk:
+            error = message.error()
+            if error is None:
+                records.append(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                at[message.partition()] = max(at[message.partition()], message.offset())
+            else:
+                logger.warning("restore of %s: %s", topic, error.str())
+        return records
 
     def _hand_over(self, gathered: list[Messages], handle: Callable[[Messages], None]) -> None:
         messages = Messages.joined(gathered) if gathered else ()

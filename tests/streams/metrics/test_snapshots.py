@@ -44,6 +44,7 @@ def finals(pipeline: Any) -> list[bytes | None]:
 
 def test_what_closed_since_is_neither_held_nor_written_again(kit: Any) -> None:
     #  events 0:50 ... 1:09 | checkpoint, folded to 0:50 | tick 1:15: folded to 1:00, hour 0 closes
+    #  | an event at 1:16, not folded
     pipeline = kit.pipeline(load_definitions(USERS))
     for minute in range(50, 70):
         for partition in EVERY:
@@ -51,6 +52,8 @@ def test_what_closed_since_is_neither_held_nor_written_again(kit: Any) -> None:
     run(pipeline)
     checkpoint(pipeline)
     tick(pipeline, kit.start + 75 * MINUTE)
+    run(pipeline)
+    pipeline.append(0, search(kit.start + 76 * MINUTE))
     run(pipeline)
     before = finals(pipeline)
     for stage in (pipeline.source, pipeline.merge):
