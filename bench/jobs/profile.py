@@ -4,11 +4,13 @@
 
 State is columns sorted by a hash of the user id (`Runs`); a user's newest row counts. Each commit
 writes the users that changed. Settings by environment: GROUP, SOURCE, OUT, KAFKA, REGISTRY,
-COMMIT_INTERVAL (seconds), LOGLEVEL.
+COMMIT_INTERVAL (seconds), CHECKPOINTS (a folder), LOGLEVEL.
 """
 
+import io
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -44,6 +46,10 @@ class Names:
     def __init__(self) -> None:
         self._codes: dict[str, int] = {}
 
+    @property
+    def names(self) -> list[str]:
+        return list(self._codes)
+
     def codes(self, texts: pl.Series) -> np.ndarray:
         for text in texts.unique():
             self._codes.setdefault(text, len(self._codes))
@@ -56,6 +62,7 @@ class Profile(Task):
     topic = os.environ["SOURCE"]
     changelogs = (OUT,)
     columns = frozenset({"user_id", "ts", "page", "duration_ms"})
+    identity = pl.__version__  # users are known by polars' hash
 
     def __init__(self) -> None:
         self._pages = Names()
@@ -109,6 +116,18 @@ class Profile(Task):
         users = pl.Series(keys, dtype=pl.Binary).cast(pl.String)
         self._stable = self._working = self._add(of_strings(users), rows)
 
+    def snapshot(self) -> Callable[[int], bytes]:
+        stable, names = self._stable, self._pages.names
+        return lambda partition: _packed(stable.where(lambda r: r.columns[-1] == partition), names)
+
+    def load(self, partition: int, snapshot: memoryview, at: int, offset: int, text: str) -> bool:
+        saved = np.load(io.BytesIO(snapshot))
+        *numbers, pages, partitions = (saved[f"arr_{n}"] for n in range(1, 6))
+        codes = self._pages.codes(pl.Series(saved["names"], dtype=pl.String))
+        columns = (*numbers, codes[pages], partitions)
+        self._stable = self._working = self._working.add(saved["arr_0"], *columns)
+        return True
+
     def revoke(self, partitions: set[int]) -> None:
         gone = np.array(sorted(partitions))
         self._stable = self._stable.keep(lambda run: ~np.isin(run.columns[-1], gone))
@@ -119,6 +138,12 @@ class Profile(Task):
         return self._working.add(
             key, *numbers, self._pages.codes(rows["page"]), rows["partition"].to_numpy()
         )
+
+
+def _packed(run: Run, names: list[str]) -> bytes:
+    out = io.BytesIO()
+    np.savez(out, run.key, *run.columns, names=np.array(names, np.str_))
+    return out.getvalue()
 
 
 def _newest(run: Run) -> Run:
@@ -134,6 +159,8 @@ def main() -> None:
         broker=f"kafka://{os.environ['KAFKA']}",
         commit_interval=float(os.environ.get("COMMIT_INTERVAL", "1")),
         decoder=lambda topic, columns: Decoder(registry, topic, columns),
+        checkpoints=Path(os.environ["CHECKPOINTS"]) if "CHECKPOINTS" in os.environ else None,
+        checkpoint_interval=2,
         topic_allow_declare=False,
         worker_redirect_stdouts=False,
     )

@@ -63,8 +63,8 @@ def flow(
     rate: int,
     seconds: float,
     *,
-    worker_flags: Sequence[str] = (),
-    sink_flags: Sequence[str] = (),
+    worker_flags: tuple[str, ...] = (),
+    sink_flags: tuple[str, ...] = (),
     tables: bool = False,
 ) -> Flow:
     """Send at a steady rate through a worker and a Redis sink of their own.

@@ -2,7 +2,8 @@
 
 The job is B2's (`bench/jobs/profile.py`): one event for each user fills its changelog. Then the
 worker is started again, and the time runs from its assignment to the line `restored; reading` of
-its log. A second event for some users shows whether the state is right.
+its log: first without checkpoints, then with those that the run before has written. A second
+event for some users shows whether the state is right.
 """
 
 from __future__ import annotations
@@ -41,40 +42,44 @@ class Restored:
 
     wall_s: float
     cpu_s: float
-    peak_rss_mb: float
+    rss_mb: float
 
 
 def restore(context: Context) -> list[Row]:
-    """A start from the changelog."""
+    """A start from the changelog, and one from a checkpoint on local disk."""
     source, out = f"{NAME}-events", f"{NAME}-out"
     context.create(source)
     context.create(out)
     _send(context, source, range(USERS // events.CHUNK), events.CHUNK)
     _run(context, source, out, "fill")
-    kafka = {"bootstrap.servers": context.kafka.bootstrap}
-    log = Log(kafka)
-    written = log.bounds(out)[1]
-    _send(context, source, range(1), AGAIN)
-    found = _run(context, source, out, "restart")
-    counts = [
-        json.loads(message.value() or b"{}")["events"]
-        for some in log.read(out, written, log.bounds(out)[1])
-        for message in some
-    ]
-    log.close()
-    say(f"{NAME}: {found.wall_s:.1f} s, {found.cpu_s:.1f} s of CPU")
-    return [
-        Row(
-            name="from the changelog",
-            figures={
-                "seconds": Figure(value=found.wall_s, unit="s", at_most=GOAL_S),
-                "CPU seconds": Figure(value=found.cpu_s, unit="s"),
-                "peak MB": Figure(value=found.peak_rss_mb, unit="MB"),
-            },
-            facts={"users": f"{USERS:,}"},
-            right=counts == [2] * AGAIN,
+    rows = []
+    for number, (name, what) in enumerate(
+        (("from the changelog", "changelog"), ("from a checkpoint", "checkpoint"))
+    ):
+        log = Log({"bootstrap.servers": context.kafka.bootstrap})
+        written = log.bounds(out)[1]
+        _send(context, source, range(number, number + 1), AGAIN)
+        found = _run(context, source, out, what)
+        counts = [
+            json.loads(message.value() or b"{}")["events"]
+            for some in log.read(out, written, log.bounds(out)[1])
+            for message in some
+        ]
+        log.close()
+        say(f"{NAME}: {name} {found.wall_s:.1f} s, {found.cpu_s:.1f} s of CPU")
+        rows.append(
+            Row(
+                name=name,
+                figures={
+                    "seconds": Figure(value=found.wall_s, unit="s", at_most=GOAL_S),
+                    "CPU seconds": Figure(value=found.cpu_s, unit="s"),
+                    "MB": Figure(value=found.rss_mb, unit="MB"),
+                },
+                facts={"users": f"{USERS:,}"},
+                right=counts == [2] * AGAIN,
+            )
         )
-    ]
+    return rows
 
 
 def _send(context: Context, topic: str, chunks: range, each: int) -> None:
@@ -109,6 +114,7 @@ def _run(context: Context, source: str, out: str, what: str) -> Restored:
     """Start the worker, wait until it is through with what there is, stop it."""
     log = CACHE / "logs" / f"{NAME}-{what}.log"
     log.unlink(missing_ok=True)
+    checkpoints = context.folder / f"{NAME}-checkpoints"
     topics = Log({"bootstrap.servers": context.kafka.bootstrap})
     end = topics.bounds(source)[1]
     popen = process.spawn(
@@ -123,6 +129,7 @@ def _run(context: Context, source: str, out: str, what: str) -> Restored:
             "REGISTRY": context.registry,
             "LOGLEVEL": "INFO",
             "POLARS_MAX_THREADS": "1",
+            **({} if what == "fill" else {"CHECKPOINTS": str(checkpoints)}),
         },
     )
     try:
@@ -133,13 +140,15 @@ def _run(context: Context, source: str, out: str, what: str) -> Restored:
         found = Restored(
             wall_s=(ended - began).total_seconds(),
             cpu_s=sum(worker.cpu_times()[:2]) - cpu,
-            peak_rss_mb=worker.memory_info().rss / (1 << 20),
+            rss_mb=worker.memory_info().rss / (1 << 20),
         )
         deadline = monotonic() + context.timeout
         while topics.committed(NAME, source) != end:
             if popen.poll() is not None or monotonic() > deadline:
                 raise RuntimeError(f"the worker does not get through, see {log}")
             sleep(0.2)
+        if what == "changelog":  # its checkpoints are for the next run
+            _await_line(log, popen, r"\d+ checkpoints in", context.timeout)
     finally:
         process.stop(popen, 30)
         topics.close()
