@@ -9,7 +9,6 @@ from streamgauge.cli.errors import MissingRequirementError
 from streamgauge.cli.stack.kafka import LocalKafka
 from streamgauge.cli.stack.process import free_port
 from streamgauge.cli.stack.proxy import KafkaProxy
-from tests.faults.reading import Reading
 from tests.faults.sinking import PLANTED, Sinking
 from tests.streams.engine.counting import Counting
 
@@ -55,11 +54,26 @@ def proxy(broker) -> Iterator[KafkaProxy]:
 
 
 @pytest.fixture
-def counting(kafka, namespace, tmp_path) -> Iterator[Counting]:
+def counting_with(kafka, namespace, tmp_path) -> Iterator[Callable[[str], Counting]]:
+    """The counting app on the shared broker, with a bug of `planted.py` or `none`."""
+    made: list[Counting] = []
+
+    def make(bug: str) -> Counting:
+        logs = tmp_path / bug
+        logs.mkdir()
+        program = (PLANTED, bug, "app")
+        made.append(Counting(kafka, f"{namespace}-{len(made)}", logs, program=program))
+        return made[-1]
+
+    yield make
+    for harness in made:
+        harness.close()
+
+
+@pytest.fixture
+def counting(counting_with) -> Counting:
     """The counting app on the shared broker."""
-    harness = Counting(kafka, namespace, tmp_path, program=(PLANTED, "none", "app"))
-    yield harness
-    harness.close()
+    return counting_with("none")
 
 
 @pytest.fixture
@@ -72,12 +86,6 @@ def proxied(broker, proxy, namespace, tmp_path) -> Iterator[Counting]:
 
 
 @pytest.fixture
-def reading() -> Callable[[Counting], Reading]:
-    """Starts a reader beside the counting app."""
-    return Reading
-
-
-@pytest.fixture
 def sinking(request, kafka, namespace, registry_url, tmp_path) -> Iterator[Callable[..., Sinking]]:
     """A sink by its kind, on the shared target unless told of another."""
     made: list[Sinking] = []
@@ -86,14 +94,16 @@ def sinking(request, kafka, namespace, registry_url, tmp_path) -> Iterator[Calla
         if kind == "archive":
             target = target or str(tmp_path / "archive")
         server = {"postgres": "postgres", "redis": "redis_url"}
+        logs = tmp_path / f"sinks-{len(made)}"
+        logs.mkdir()
         made.append(
             Sinking(
                 kind,
                 kafka=kafka,
                 registry=registry_url,
-                namespace=namespace,
+                namespace=f"{namespace}-{len(made)}",
                 target=target or request.getfixturevalue(server[kind]),
-                logs=tmp_path,
+                logs=logs,
             )
         )
         return made[-1]

@@ -51,10 +51,12 @@ def test_killed_while_the_answer_to_its_commit_is_on_its_way(proxied, proxy):
     [
         pytest.param({ApiKey.END_TXN}, Delay(3), id="late"),
         pytest.param({ApiKey.END_TXN}, Drop(close=True), id="lost-with-its-connection"),
-        pytest.param({ApiKey.PRODUCE}, Drop(close=True), id="produce"),
+        pytest.param({ApiKey.PRODUCE}, Drop(close=True), id="produce", marks=slow),
         pytest.param({ApiKey.ADD_OFFSETS_TO_TXN}, Drop(close=True), id="add-offsets"),
         pytest.param({ApiKey.TXN_OFFSET_COMMIT}, Drop(close=True), id="offset-commit"),
-        pytest.param({ApiKey.ADD_PARTITIONS_TO_TXN}, Drop(close=True), id="add-partitions"),
+        pytest.param(
+            {ApiKey.ADD_PARTITIONS_TO_TXN}, Drop(close=True), id="add-partitions", marks=slow
+        ),
         pytest.param({ApiKey.END_TXN}, Drop(), id="lost", marks=slow),
     ],
 )

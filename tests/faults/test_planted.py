@@ -5,12 +5,14 @@ transaction held open, never left to luck.
 """
 
 import signal
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 from confluent_kafka import Producer
 
 from tests.faults.planted import DONE
-from tests.faults.sinking import PLANTED, is_stopped, until
+from tests.faults.sinking import is_stopped, until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 
@@ -70,38 +72,39 @@ def restored_while_a_transaction_is_open(counting):
     counting.wait_for(1000)
     worker.terminate()
     assert worker.wait(20) == 0
-    restored = counting.log().count("restored; reading")
-    worker = counting.start()
-    try:  # it must wait for the end of the open transaction
-        until(lambda: counting.log().count("restored; reading") > restored, 8)
-    except AssertionError:
-        pass
+    counting.start("w1")
+    until(lambda: "numbers/3" in counting.log("w1"), says=lambda: counting.log("w1"))
+    with suppress(AssertionError):  # it must wait for the end of the open transaction
+        until(lambda: "restored; reading" in counting.log("w1"), 8)
     counting.produce(500)
     intruder.abort_transaction()
     counting.wait_for(1500)
     return counting.differences(1500)
 
 
-FOUND_BY = {
-    "commit_before_flush": killed_after_a_commit,
-    "offsets_outside": killed_after_a_commit,
-    "state_kept_after_abort": aborted_after_a_flush,
-    "exception_swallowed": an_agent_raises,
-    "empty_offsets": a_zombie_writes_by_a_timer,
-    "restore_to_the_read_committed_end": restored_while_a_transaction_is_open,
+FINDS = {
+    killed_after_a_commit: ("commit_before_flush", "offsets_outside"),
+    aborted_after_a_flush: ("state_kept_after_abort",),
+    an_agent_raises: ("exception_swallowed",),
+    a_zombie_writes_by_a_timer: ("empty_offsets",),
+    restored_while_a_transaction_is_open: ("restore_to_the_read_committed_end",),
 }
 
 
-@pytest.mark.parametrize("bug", FOUND_BY)
-def test_a_planted_bug_of_the_engine_is_found(counting, bug):
-    counting.program = (PLANTED, bug, "app")
-    assert FOUND_BY[bug](counting) != []
-    assert DONE in counting.log()
+@pytest.mark.parametrize("scenario", FINDS, ids=lambda scenario: scenario.__name__)
+def test_bugs_of_the_engine_are_found_and_without_them_all_is_exact(counting_with, scenario):
+    bugs = FINDS[scenario]
+    harnesses = [counting_with(bug) for bug in ("none", *bugs)]
+    exact, *found = _at_once(scenario, harnesses)
+    assert exact == []
+    assert [bug for bug, differences in zip(bugs, found, strict=True) if not differences] == []
+    assert all(DONE in harness.log("*") for harness in harnesses[1:])
 
 
-@pytest.mark.parametrize("scenario", dict.fromkeys(FOUND_BY.values()), ids=lambda s: s.__name__)
-def test_the_same_without_a_bug_is_exact(counting, scenario):
-    assert scenario(counting) == []
+def _at_once(scenario, harnesses):
+    """They mostly wait."""
+    with ThreadPoolExecutor() as threads:
+        return list(threads.map(scenario, harnesses))
 
 
 def a_sink_stops_with_a_batch_in_hand(sinking):
@@ -125,16 +128,12 @@ def a_sink_stops_with_a_batch_in_hand(sinking):
 
 
 @pytest.mark.parametrize("kind", ["postgres", "redis"])
-def test_a_fence_left_out_of_a_sink_is_found(sinking, kind):
-    target = sinking(kind)
-    target.bug = f"no_fence_in_{kind}"
-    assert a_sink_stops_with_a_batch_in_hand(target) != {"a": 3}
-    assert DONE in target.log("zombie")
-
-
-@pytest.mark.parametrize("kind", ["postgres", "redis"])
-def test_with_its_fence_a_stopped_sink_writes_nothing(sinking, kind):
-    target = sinking(kind)
-    assert a_sink_stops_with_a_batch_in_hand(target) == {"a": 3}
-    target.commit({"c": 4})
-    until(lambda: target.holds({"a": 3, "c": 4}), says=lambda: target.log("zombie"))
+def test_a_fence_left_out_of_a_sink_is_found_and_with_it_a_zombie_writes_nothing(sinking, kind):
+    fenced, unfenced = sinking(kind), sinking(kind)
+    unfenced.bug = f"no_fence_in_{kind}"
+    kept, broken = _at_once(a_sink_stops_with_a_batch_in_hand, [fenced, unfenced])
+    assert kept == {"a": 3}
+    assert broken != {"a": 3}
+    assert DONE in unfenced.log("zombie")
+    fenced.commit({"c": 4})
+    until(lambda: fenced.holds({"a": 3, "c": 4}), says=lambda: fenced.log("zombie"))
