@@ -81,7 +81,7 @@ class Proxy:
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._whole = asyncio.Event()  # not cut
         self._whole.set()
-        self._listener: asyncio.Task[None] | None = None
+        self._listening: socket.socket | None = None
         self._links: dict[asyncio.Task[None], _Link] = {}
 
     def __enter__(self) -> Self:
@@ -158,29 +158,31 @@ class Proxy:
         asyncio.run_coroutine_threadsafe(run(), self._loop).result()
 
     def _listen(self) -> None:
-        if self._listener is None:
-            listening = socket.create_server(("127.0.0.1", self.port), backlog=256)
-            listening.setblocking(False)
-            self._listener = self._loop.create_task(self._accept(listening))
+        if self._listening is None:
+            self._listening = socket.create_server(("127.0.0.1", self.port), backlog=256)
+            self._listening.setblocking(False)
+            self._loop.add_reader(self._listening, self._accept, self._listening)
 
     def _close(self) -> None:
-        if self._listener is not None:
-            self._listener.cancel()
-            self._listener = None
+        if self._listening is not None:
+            self._loop.remove_reader(self._listening)
+            self._listening.close()
+            self._listening = None
 
     def _sever(self) -> None:
         for task, link in self._links.items():
             link.reset()
             task.cancel()
 
-    async def _accept(self, listening: socket.socket) -> None:
-        with listening:
-            while True:
-                client, _ = await self._loop.sock_accept(listening)
-                link = self.link(client)
-                task = self._loop.create_task(link.run(self._target))
-                self._links[task] = link
-                task.add_done_callback(self._links.pop)
+    def _accept(self, listening: socket.socket) -> None:
+        try:
+            client, _ = listening.accept()
+        except OSError:  # it has gone again
+            return
+        link = self.link(client)
+        task = self._loop.create_task(link.run(self._target))
+        self._links[task] = link
+        task.add_done_callback(self._links.pop)
 
 
 class _Link:
