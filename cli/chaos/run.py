@@ -92,7 +92,6 @@ class _Run:
             NAMESPACE,
         )
         self._truth: Truth | None = None
-        self._sent = 0
         self._all_sent = False
         #: By track (is it the kills'?): the place of the next fault, while one is under way.
         self._next: dict[bool, int] = {}
@@ -133,15 +132,16 @@ class _Run:
             return simulate(
                 self._client,
                 simulation,
-                progress=self._count,
                 pause_when=self._too_far,
                 stop=self._stop,
             )
         finally:
             self._all_sent = True
 
-    def _count(self, truth: Truth) -> None:
-        self._sent = truth.records
+    @property
+    def _sent(self) -> int:
+        """Events that are in the log."""
+        return self._client.stats.acknowledged
 
     def _too_far(self) -> bool:
         """A fault will be late: events wait for it, but for a few that keep everybody at work."""
