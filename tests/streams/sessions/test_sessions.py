@@ -1,0 +1,229 @@
+"""Sessions of users and devices: drawn by hand, and against the oracle."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamgauge.schemas.consent_columns import identifiable_rows
+from streamgauge.streams.sessions.sessions import FLOOR_MS, flush
+from tests.streams.sessions import oracle
+from tests.streams.sessions.conftest import L, Log, batches, event, ordered
+
+MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
+T = 1_760_000_400_000
+
+
+def spans(log: Log) -> list[tuple[int, int, int]]:
+    """Begin, end and number of events, in minutes after T."""
+    log.flush()
+    return [
+        ((row["started_at"] - T) // MINUTE, (row["ended_at"] - T) // MINUTE, row["events"])
+        for row in log.sessions()
+    ]
+
+
+def at(*minutes: float, user: str = "u", **more: object) -> list[dict]:
+    return [event(T + int(minute * MINUTE), user, **more) for minute in minutes]
+
+
+def test_thirty_minutes_still_belong_and_a_millisecond_more_does_not() -> None:
+    # 0 ---- 30 ---- 60          and 60 min + 30 min + 1 ms
+    assert spans(Log().add(at(0, 30, 60))) == [(0, 60, 3)]
+    assert spans(Log().add([*at(0, 30), event(T + 60 * MINUTE + 1)])) == [(0, 30, 2), (60, 60, 1)]
+
+
+def test_a_session_ends_before_twenty_four_hours_and_midnight_is_nothing() -> None:
+    every = [20 * n for n in range(200)]  # 66 h 20 min, over two midnights
+    assert spans(Log().add(at(*every))) == [(0, 1420, 72), (1440, 2860, 72), (2880, 3980, 56)]
+    almost = [*at(*range(0, 1440, 30)), event(T + DAY - 1)]
+    assert spans(Log().add(almost)) == [(0, 1439, 49)]
+
+
+def test_devices_have_sessions_of_their_own_and_a_user_has_one_over_them() -> None:
+    #  phone  0        40       80
+    #  tv         20       60
+    phone, tv = at(0, 40, 80, device_type="mobile"), at(20, 60, device_type="tv")
+    assert spans(Log().add(phone + tv)) == [(0, 80, 5)]
+    by_device = Log(by_device=True).add(phone + tv)
+    assert spans(by_device) == [(0, 0, 1), (40, 40, 1), (80, 80, 1), (20, 20, 1), (60, 60, 1)]
+
+
+def test_what_a_session_says() -> None:
+    log = Log().add(
+        [
+            event(T, event_type="search", page_url=None),
+            event(T + 1000, page_url="/in#top"),
+            event(T + 2000, event_type="course_interaction", action="enroll", page_url="/course"),
+            event(T + 3000, event_type="course_interaction", action="view", page_url="/out?x=1"),
+            event(T + 4000, event_type="form_submit", page_url=None),
+        ]
+    )
+    log.flush()
+    (row,) = log.sessions()
+    assert row == {
+        "user_id": "u",
+        "device_type": None,
+        "started_at": T,
+        "ended_at": T + 4000,
+        "duration_seconds": 4.0,
+        "events": 5,
+        "page_views": 1,
+        "entry_page": "/in",
+        "exit_page": "/out",
+        "conversions": 2,
+        "is_bounce": False,
+    }
+
+
+def test_of_events_at_the_same_time_the_ids_say_which_page_was_first() -> None:
+    log = Log().add([event(T, event_id=name, page_url=f"/{name}") for name in ("b", "c", "a")])
+    log.flush()
+    (row,) = log.sessions()
+    assert (row["entry_page"], row["exit_page"]) == ("/a", "/c")
+
+
+def test_a_late_event_joins_two_sessions_and_the_second_is_gone() -> None:
+    # 0 .... [30] .... 55
+    log = Log().add(at(0, 55))
+    assert spans(log) == [(0, 0, 1), (55, 55, 1)]
+    log.add(at(30))
+    told = log.flush()
+    assert [(row["started_at"] - T, row["is_gone"], row["events"]) for row in told] == [
+        (0, False, 3),
+        (55 * MINUTE, True, None),
+    ]
+
+
+def test_a_late_event_before_the_begin_moves_it() -> None:
+    log = Log().add(at(20))
+    log.flush()
+    assert spans(log.add(at(0))) == [(0, 20, 2)]
+
+
+def test_time_alone_closes_a_session() -> None:
+    log = Log().add(at(0, 10))
+    assert [row["is_final"] for row in log.flush()] == [False]
+    over = T + 40 * MINUTE + L + FLOOR_MS  # an event at exactly 40 min would still belong
+    assert log.passes(over - 1).flush() == []
+    assert [row["is_final"] for row in log.passes(over).flush()] == [True]
+    assert len(log.state.spans) == len(log.state.told) == 0
+    assert log.passes(over + DAY).flush() == []
+
+
+def test_the_cap_closes_a_session_that_goes_on() -> None:
+    log = Log()
+    for hour in range(26):
+        log.add(at(*range(60 * hour, 60 * hour + 60, 10)))
+        log.flush()
+    assert spans(log) == [(0, 1430, 144), (1440, 1550, 12)]
+    assert [row["is_final"] for row in log.table.values()] == [True, False]
+
+
+def test_of_a_long_session_little_is_kept() -> None:
+    log = Log()
+    for hour in range(23):
+        log.add(at(*range(60 * hour, 60 * hour + 60)))
+        log.flush()
+    assert spans(log) == [(0, 1379, 1380)]
+    assert len(log.state.spans) < 160  # those of the last two hours and what went before
+
+
+def test_who_denied_analytics_has_no_session() -> None:
+    log = Log().add([*at(0, consent_analytics=False), *at(1, user="v", consent_analytics=True)])
+    assert {row["user_id"] for row in log.flush()} == {"v"}
+    silent = Log()
+    silent.settings = replace(silent.settings, identifiable=identifiable_rows("denied"))
+    assert silent.add(at(0)).flush() == []
+
+
+def test_a_state_that_was_kept_is_a_state_to_go_back_to() -> None:
+    log = Log().add(at(0, 10))
+    log.flush()
+    before, table = log.state, dict(log.table)
+    log.add(at(20, 200)).passes(T + DAY).flush()
+    log.state, log.table, log.final = before, table, set()
+    assert spans(log.add(at(30))) == [(0, 30, 3)]
+
+
+def test_partitions_have_times_of_their_own() -> None:
+    log = Log().add([*at(0, partition=0), *at(0, user="v", partition=1)])
+    log.flush()
+    told = log.add(at(600, user="w", partition=1)).flush()
+    assert [(row["user_id"], row["is_final"]) for row in told if row["is_final"]] == [("v", True)]
+
+
+USERS, DEVICES = ("ann", "bob"), (None, "mobile", "tv")
+# Around what decides: 30 minutes, the day; and nothing, for events at the same time.
+STEPS = st.sampled_from(
+    [0, 1, MINUTE, 17 * MINUTE, 30 * MINUTE - 1, 30 * MINUTE, 30 * MINUTE + 1, 2 * HOUR, DAY - HOUR]
+)
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> list[dict]:
+    """Events in the order in which they arrive: none is more than L behind the one before it."""
+    rows, time = [], T
+    for number, step in enumerate(draw(st.lists(STEPS, max_size=60))):
+        time += step
+        rows.append(
+            event(
+                time,
+                draw(st.sampled_from(USERS)),
+                event_id=f"{draw(st.integers(0, 9))}-{number}",
+                event_type=draw(st.sampled_from(["page_view", "form_submit", "search"])),
+                device_type=draw(st.sampled_from(DEVICES)),
+                page_url=draw(st.sampled_from([None, "/a?x", "/b", "/c"])),
+                partition=draw(st.integers(0, 1)),
+            )
+        )
+    for row in rows:  # all of a user is in one partition
+        row["partition"] = USERS.index(row["user_key"])
+    delay = [draw(st.integers(0, L)) for _ in rows]
+    arrival = sorted(range(len(rows)), key=lambda n: rows[n]["timestamp"] + delay[n])
+    return [rows[number] for number in arrival]
+
+
+@pytest.mark.parametrize("by_device", [False, True])
+@settings(max_examples=60, deadline=None)
+@given(rows=logs(), sizes=st.lists(st.integers(1, 20), min_size=1, max_size=5))
+def test_however_events_arrive_the_sessions_are_the_oracles(
+    by_device: bool, rows: list[dict], sizes: list[int]
+) -> None:
+    by = ("user_key", "device_type") if by_device else ("user_key",)
+    log = Log(by_device=by_device)
+    for batch in batches(rows, sizes):
+        log.add(batch)
+        log.flush()
+    expected = ordered(oracle.sessions(rows, by))
+    assert log.sessions() == expected
+    if rows:
+        log.passes(max(row["timestamp"] for row in rows) + 3 * DAY).flush()
+    assert log.sessions() == expected
+    assert all(row["is_final"] for row in log.table.values())
+    assert not len(log.state.spans)
+
+
+def test_many_users_with_few_and_many_events() -> None:
+    random = np.random.default_rng(7)
+    count = 20_000
+    user = np.where(random.random(count) < 0.3, 0, random.integers(0, 500, count))
+    times = np.sort(T + random.integers(0, 3 * DAY, count))
+    rows = [
+        event(int(time), f"u{u}", event_id=str(n), partition=int(u) % 3, page_url=None)
+        for n, (time, u) in enumerate(zip(times, user, strict=True))
+    ]
+    log = Log()
+    for batch in batches(rows, [700, 1, 3000]):
+        log.add(batch)
+        log.flush()
+    assert log.sessions() == ordered(oracle.sessions(rows, ("user_key",)))
+    assert sum(row["is_final"] for row in log.table.values()) > 500
+
+
+def test_nothing_is_told_of_nothing() -> None:
+    state, rows = flush(Log().state)
+    assert rows.height == 0
+    assert flush(state)[1].height == 0
