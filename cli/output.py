@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, TypeVar
 
 import click
@@ -25,8 +26,11 @@ def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], as_json: bo
             click.echo(json.dumps(row, default=str))
         return
     texts = [["" if row[name] is None else str(row[name]) for name in columns] for row in rows]
-    head = [name.replace("_", " ") for name in columns]
-    widths = [max(len(line[at]) for line in [head, *texts]) for at in range(len(columns))]
-    for line in [head, *texts]:
-        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+    click.echo(aligned([[name.replace("_", " ") for name in columns], *texts]))
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Cells as columns; lines may end early."""
+    widths = [max(map(len, column)) for column in zip_longest(*lines, fillvalue="")]
+    padded = (map(str.ljust, line, widths) for line in lines)
+    return "\n".join("  ".join(line).rstrip() for line in padded)
