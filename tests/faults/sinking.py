@@ -147,7 +147,7 @@ def _row(page: str, value: float) -> MetricUpdate:
     )
 
 
-def until(what: Callable[[], Any], seconds: float = 60.0, says: Callable[[], str] = str) -> None:
+def until(what: Callable[[], Any], seconds: float = 120.0, says: Callable[[], str] = str) -> None:
     """Wait for it."""
     deadline = time.monotonic() + seconds
     while not what():

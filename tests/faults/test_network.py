@@ -11,7 +11,7 @@ from streamgauge.cli.stack.proxy import ApiKey, Delay, Drop
 from tests.faults.reading import Reading
 from tests.faults.sinking import until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 slow = pytest.mark.skipif(os.environ.get("FAULTS") != "all", reason="half a minute: FAULTS=all")
 
@@ -69,7 +69,7 @@ def test_answers_within_a_commit_are_late_or_lost(proxied, proxy, requests, acti
     for _ in range(5):
         _some(proxied)
     until(lambda: rule.fired, says=proxied.log)
-    proxied.wait_for(1000, 120)
+    proxied.wait_for(1000)
     proxied.assert_exact(1000)
     assert seen.taken_back() == []
 
@@ -84,7 +84,7 @@ def test_a_partition_longer_than_the_session_and_a_slow_network_afterwards(proxi
     proxy.restore(lost=True)
     proxy.delay(0.1)
     producing.join()
-    proxied.wait_for(2000, 120)
+    proxied.wait_for(2000)
     proxied.assert_exact(2000)
 
 
@@ -96,7 +96,7 @@ def test_the_broker_is_bounced_while_records_arrive(broker, proxied, feeding, ha
     seen = Reading(proxied)
     broker.restart(hard=hard)
     producing.join()
-    proxied.wait_for(2000, 120)
+    proxied.wait_for(2000)
     proxied.assert_exact(2000)
     assert seen.taken_back() == []
     assert [worker.poll() for worker in workers] == [None, None]

@@ -19,7 +19,7 @@ from streamgauge.schemas.faultpoint import POINTS
 from streamgauge.schemas.topics import create_topics
 from tests.faults.sinking import until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 CLOCK = Path(__file__).with_name("clock")
 
@@ -72,8 +72,8 @@ def test_killed_at_every_point_of_its_work_the_worker_leaves_every_row_right(pip
         if point != "during_checkpoint":  # that one comes with time
             flags.append("--until-end")
         worker = pipeline.start(*flags, FAULTPOINT=f"{point}:1:kill")
-        assert worker.wait(90) == -signal.SIGKILL, (point, pipeline.log.read_text()[-3000:])
-    assert pipeline.start("--until-end").wait(90) == 0
+        assert worker.wait(180) == -signal.SIGKILL, (point, pipeline.log.read_text()[-3000:])
+    assert pipeline.start("--until-end").wait(180) == 0
     report = pipeline.verify()
     assert report.ok, report
     assert report.read - report.ticks == 1500 * len(points)

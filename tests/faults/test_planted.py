@@ -14,7 +14,7 @@ from confluent_kafka import Producer
 from tests.faults.planted import DONE
 from tests.faults.sinking import is_stopped, until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 
 def killed_after_a_commit(counting):

@@ -16,7 +16,7 @@ from streamgauge.cli.stack.proxy import Proxy
 from streamgauge.cli.stack.redis import LocalRedis
 from tests.faults.sinking import until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 
 @pytest.mark.parametrize("kind", ["postgres", "redis", "archive"])

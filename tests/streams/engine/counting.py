@@ -69,7 +69,7 @@ class Counting:
 
     def run(self, *flags: str, worker_id: str = "w0", **environment: str) -> int:
         """Run a worker until it ends by itself."""
-        return self.start(worker_id, "until-end", *flags, **environment).wait(90)
+        return self.start(worker_id, "until-end", *flags, **environment).wait(180)
 
     def log(self, worker_id: str = "w0") -> str:
         """A worker's log; `*` is everybody's."""
@@ -96,7 +96,7 @@ class Counting:
         consumer.close()
         return rows
 
-    def wait_for(self, rows: int, timeout: float = 60) -> None:
+    def wait_for(self, rows: int, timeout: float = 120) -> None:
         deadline = time.monotonic() + timeout
         while len(self.read("forwarded")) < rows:
             assert time.monotonic() < deadline, self.log()[-4000:]
