@@ -93,6 +93,7 @@ class _Run:
         )
         self._truth: Truth | None = None
         self._all_sent = False
+        self._said = 0.0
         #: By track (is it the kills'?): the place of the next fault, while one is under way.
         self._next: dict[bool, int] = {}
         self._now: dict[bool, str] = {}
@@ -208,7 +209,7 @@ class _Run:
         scratch, say, report = self._scratch, self._say, self._report
         say(f"{self._elapsed():6.1f} s  {self._sent:,} events sent; verifying")
         try:
-            verified = verify(self._config(timeout=SETTLE_SECONDS))
+            verified = verify(self._config(timeout=SETTLE_SECONDS), self._verifying)
             report.verified = verified.text()
         except VerifyError as error:  # a worker or sink that hangs
             verified, report.verified = None, str(error)
@@ -241,6 +242,11 @@ class _Run:
             "longest_open_transaction_seconds": round(self._watch.standing.longest_open, 1),
             "looks_without_an_answer": f"{self._watch.unanswered} of {self._watch.looks}",
         }
+
+    def _verifying(self, stage: str, done: int, total: int) -> None:
+        if time.monotonic() - self._said > SAY_EVERY:
+            self._said = time.monotonic()
+            self._say(f"{self._elapsed():6.1f} s  {stage}: {done:,} of {total:,}")
 
     def _config(self, timeout: float) -> VerifyConfig:
         return configuration(self._scratch.settings, archive=None, timeout=timeout)
