@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "sink": ("sink:sink", "Write results to Postgres, Redis or the Parquet archive."),
     "simulate": ("simulate:simulate", "Produce the events of a simulated world of users."),
     "produce": ("produce:produce", "Produce events from JSON lines or a web access log."),
+    "backtest": ("backtest:backtest", "Every table from a file of events, without Kafka."),
     "verify": ("verify:verify", "Recompute every metric independently and compare."),
     "chaos": ("chaos:chaos", "Faults on a scratch stack, and proof that nothing came of them."),
     "topics": ("topics:topics", "List, create, tail and purge topics."),

@@ -1,6 +1,7 @@
 """Produces the events of a file, line by line; what is no event is kept as a dead letter.
 
-Upstream: `streamgauge produce --file`. Downstream: the client, in the file's order.
+Upstream: `streamgauge produce --file`. Downstream: the client, in the file's order. `backtest`
+reads files by `read_lines` too.
 
 Invariants: read = produced + rejected, and every line is one of them. An event without an id of
 its own gets one from the digest of the file's text and the line's number: the same file gives
@@ -79,27 +80,22 @@ def produce_file(
 
     Raises UnreadableFile, or Undelivered when Kafka did not acknowledge everything.
     """
-    parse = FORMATS.get(format)
-    if parse is None:
-        raise UnreadableFile(f"there is no format {format!r}: use one of {', '.join(FORMATS)}")
     report = FileReport()
     began = time.monotonic()
-    name = "stdin" if str(path) == "-" else Path(path).name
-    with ExitStack() as files:
-        text = _text(str(path), files)
-        digest = hashlib.file_digest(text, "sha256").hexdigest()  # type: ignore[arg-type]
-        text.seek(0)
-        for number, (line, length) in enumerate(_lines(text), 1):
-            report.read += 1
-            try:
-                client.track(_event(line, length, parse, digest, number))
-                report.produced += 1
-            except InvalidEvent as error:
-                _reject(client, report, name, number, line, error.reason, str(error))
-            except EventTooLarge as error:
-                _reject(client, report, name, number, line, "too_long", str(error))
-            if progress and number % PROGRESS_LINES == 0:
-                progress(report)
+    topic = dead_letter_topic(path)
+    for number, line, event in read_lines(path, format):
+        report.read += 1
+        try:
+            if isinstance(event, InvalidEvent):
+                raise event
+            client.track(event)
+            report.produced += 1
+        except InvalidEvent as error:
+            _reject(client, report, topic, number, line, error.reason, str(error))
+        except EventTooLarge as error:
+            _reject(client, report, topic, number, line, "too_long", str(error))
+        if progress and number % PROGRESS_LINES == 0:
+            progress(report)
     outstanding = client.flush(FLUSH_S)
     if outstanding:
         raise Undelivered(outstanding)
@@ -107,6 +103,30 @@ def produce_file(
     if progress:
         progress(report)
     return report
+
+
+def read_lines(path: str | Path, format: str) -> Iterator[tuple[int, bytes, Event | InvalidEvent]]:
+    """Every line: its number, its text, and its event or why there is none; `-` is standard input.
+
+    Raises UnreadableFile.
+    """
+    parse = FORMATS.get(format)
+    if parse is None:
+        raise UnreadableFile(f"there is no format {format!r}: use one of {', '.join(FORMATS)}")
+    with ExitStack() as files:
+        text = _text(str(path), files)
+        digest = hashlib.file_digest(text, "sha256").hexdigest()  # type: ignore[arg-type]
+        text.seek(0)
+        for number, (line, length) in enumerate(_lines(text), 1):
+            try:
+                yield number, line, _event(line, length, parse, digest, number)
+            except InvalidEvent as error:
+                yield number, line, error
+
+
+def dead_letter_topic(path: str | Path) -> str:
+    """Where a dead letter says that it comes from."""
+    return f"file:{'stdin' if str(path) == '-' else Path(path).name}"
 
 
 def _event(line: bytes, length: int, parse: Parse, digest: str, number: int) -> Event:
@@ -124,7 +144,7 @@ def _event(line: bytes, length: int, parse: Parse, digest: str, number: int) -> 
 def _reject(
     client: Client,
     report: FileReport,
-    name: str,
+    topic: str,
     number: int,
     line: bytes,
     reason: str,
@@ -135,7 +155,7 @@ def _reject(
         report.rejects.append(Rejected(line=number, reason=reason, detail=detail))
     client.send_dead_letter(
         DeadLetter(
-            topic=f"file:{name}",
+            topic=topic,
             partition=0,
             offset=number,
             schema_id=None,

@@ -20,6 +20,7 @@ import json
 import math
 import os
 import random
+import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -40,6 +41,9 @@ MAX_STRING = 65_536
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+# More digits than a date in ISO 8601's basic format: Python reads 1760-01-13 in 1760011300000.
+NUMBER = re.compile(r"\d{9,20}(\.\d*)?", re.ASCII)
+
 
 def to_millis(value: Any) -> Any:
     """Milliseconds since the epoch from ISO 8601 (UTC unless it says else), a datetime, a number.
@@ -49,6 +53,8 @@ def to_millis(value: Any) -> Any:
     if type(value) is int:
         return value
     if isinstance(value, str):
+        if NUMBER.fullmatch(value.strip()):
+            return int(float(value))
         try:
             value = datetime.fromisoformat(value.strip())
         except ValueError:

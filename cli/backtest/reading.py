@@ -1,0 +1,77 @@
+"""The lines of a file as a frame of events, and those that are none.
+
+Upstream: `producers.files`, which reads the lines for `produce` as well. Downstream: `log.py`.
+Invariant: every line is in one of the two frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import polars as pl
+
+from streamgauge.producers.files import read_lines
+from streamgauge.schemas.columnar import CORE, FIRST
+from streamgauge.schemas.dtypes import dtype
+from streamgauge.schemas.envelope import COLUMNS, Event
+from streamgauge.schemas.errors import InvalidEvent
+
+CHUNK = 20_000
+
+REJECTED = pl.Schema(
+    {"line": pl.Int64(), "reason": pl.String(), "detail": pl.String(), "payload": pl.Binary()}
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lines:
+    """What became of a file's lines."""
+
+    events: pl.DataFrame
+    """line, then the columns that frames of events have, in the file's order."""
+    rejected: pl.DataFrame
+    """With the columns REJECTED."""
+
+    @property
+    def read(self) -> int:
+        return self.events.height + self.rejected.height
+
+
+def read(path: str, form: str, columns: Iterable[str], progress: Callable[[int], None]) -> Lines:
+    """All lines of a file; `columns` are those to read beside what every frame of events has."""
+    names = dict.fromkeys([*CORE, *sorted(columns)])
+    types = {name: dtype(COLUMNS[name]) for name in names}
+    frames = [_frame([], [], types)]
+    rejected: list[tuple[int, str, str, bytes]] = []
+    lines: list[int] = []
+    events: list[Event] = []
+    for number, text, event in read_lines(path, form):
+        if isinstance(event, InvalidEvent):
+            detail = str(event).encode(errors="backslashreplace").decode()
+            rejected.append((number, event.reason, detail, text))
+        else:
+            lines.append(number)
+            events.append(event)
+        if number % CHUNK == 0:
+            frames.append(_frame(lines, events, types))
+            lines, events = [], []
+            progress(number)
+    frames.append(_frame(lines, events, types))
+    return Lines(
+        events=pl.concat(frames, rechunk=True),
+        rejected=pl.DataFrame(rejected, schema=REJECTED, orient="row"),
+    )
+
+
+def _frame(lines: list[int], events: list[Event], types: dict[str, pl.DataType]) -> pl.DataFrame:
+    fields = [event.__dict__ for event in events]
+    frame = pl.DataFrame(
+        [
+            pl.Series("line", lines, pl.Int64),
+            *(pl.Series(name, [one.get(name) for one in fields], t) for name, t in types.items()),
+        ]
+    )
+    frame = frame.with_columns(user_key=pl.coalesce("user_id", "anonymous_id"))
+    rest = [name for name in types if name not in CORE]
+    return frame.select("line", *FIRST, *rest)
