@@ -55,7 +55,7 @@ class WorkerConfig:
     http_port: int | None = None
     events_topic: str | None = None
     until_end: bool = False
-    batch_size: int = 50_000
+    batch_size: int = 20_000
     transactional: bool = True
     tick_after: float = 5.0
     agents: tuple[str, ...] = ()

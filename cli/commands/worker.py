@@ -38,7 +38,7 @@ SETTINGS = (
 @configured(*SETTINGS)
 @click.option("--id", "worker_id", default="0", show_default=True, help="Stable id of the worker.")
 @click.option("--processes", type=click.IntRange(1, 64), default=1, help="Worker processes.")
-@click.option("--batch-size", type=click.IntRange(1), default=50_000, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1), default=20_000, show_default=True)
 @click.option("--until-end", is_flag=True, help="Stop at the end of the topic as it is now.")
 @click.option(
     "--agents", default="", help="Only these agents or classes of work, in a group apart."
@@ -72,7 +72,7 @@ def worker(settings: Settings, processes: int, worker_id: str, **flags: Any) -> 
 
 @click.command("process-events")
 @configured(*SETTINGS)
-@click.option("--batch-size", type=click.IntRange(1), default=50_000, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1), default=20_000, show_default=True)
 def process_events(settings: Settings, batch_size: int) -> None:
     """Process what the topic holds now, then stop: `worker --until-end`.
 
