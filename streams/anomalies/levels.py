@@ -1,0 +1,124 @@
+r"""Levels: thresholds with a duration, as data, and the detector that holds a series to one.
+
+Upstream: points of the signal that a level names. Downstream: `flag.py`.
+
+       value          |###########|###### beyond the limit
+    limit ------------/           |      \-----------
+                    since    opens after `seconds`  clears with the first value within
+
+Invariants: the flag begins when the value went beyond, not when it had lasted long enough; yellow
+becomes red in the same flag, and a flag once red stays so; a gap in the data does not end a breach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from streamgauge.streams.anomalies.flag import Flag, Severity
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """Beyond `value` for `seconds`."""
+
+    value: float
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """What a signal must not be above, or below."""
+
+    unit: str
+    side: Literal["above", "below"] = "above"
+    yellow: Limit | None = None
+    red: Limit | None = None
+
+    def beyond(self, limit: Limit | None, value: float) -> bool:
+        """Is the value on the wrong side of the limit?"""
+        if limit is None:
+            return False
+        return value > limit.value if self.side == "above" else value < limit.value
+
+
+def _limit(value: float, minutes: float = 0.0) -> Limit:
+    return Limit(value=value, seconds=60 * minutes)
+
+
+PRESETS: Mapping[str, Mapping[str, Level]] = {
+    "default": {
+        "response_p95": Level(unit="ms", yellow=_limit(300, 5), red=_limit(500, 2)),
+        "error_rate": Level(unit="%", yellow=_limit(1, 5), red=_limit(5, 2)),
+        "cache_hits": Level(unit="%", side="below", yellow=_limit(60, 10), red=_limit(40, 5)),
+        "database_pool": Level(unit="%", yellow=_limit(80, 10), red=_limit(95, 5)),
+        "memory": Level(unit="%", yellow=_limit(80), red=_limit(90)),
+        "cpu": Level(unit="%", yellow=_limit(80), red=_limit(95)),
+        "backlog": Level(unit="s", yellow=_limit(30, 5), red=_limit(300, 5)),
+        "reachable": Level(unit="", side="below", red=_limit(1)),
+        "creator_share": Level(unit="%", yellow=_limit(15)),
+        "genres_per_week": Level(unit="genres", side="below", yellow=_limit(5)),
+    },
+    "feed": {
+        "error_rate": Level(unit="%", red=_limit(5, 5)),
+        "response": Level(unit="ms", red=_limit(1000, 5)),
+        "memory": Level(unit="%", yellow=_limit(80)),
+        "cpu": Level(unit="%", yellow=_limit(80)),
+        "cache_hits": Level(unit="%", side="below", yellow=_limit(70)),
+        "backlog": Level(unit="tasks", yellow=_limit(100)),
+    },
+    "shop": {
+        "error_rate": Level(unit="%", yellow=_limit(5), red=_limit(10)),
+        "response": Level(unit="ms", yellow=_limit(2000), red=_limit(5000)),
+        "memory": Level(unit="%", yellow=_limit(80), red=_limit(90)),
+        "cpu": Level(unit="%", yellow=_limit(80), red=_limit(95)),
+        "cache_misses": Level(unit="%", yellow=_limit(80), red=_limit(90)),
+    },
+}
+
+
+@dataclass
+class Breach:
+    """Since when a series is beyond its level, and the flag that stands."""
+
+    yellow_since: float | None = None
+    red_since: float | None = None
+    flag: Flag | None = None
+
+    def judge(self, level: Level, now: float, value: float) -> list[Flag]:
+        """What this point changes."""
+        self.yellow_since = _since(self.yellow_since, now, level.beyond(level.yellow, value))
+        self.red_since = _since(self.red_since, now, level.beyond(level.red, value))
+        found: tuple[Severity, Limit, float] | None = None
+        if level.red and _lasted(self.red_since, now, level.red):
+            found = "red", level.red, self.red_since or now
+        elif level.yellow and _lasted(self.yellow_since, now, level.yellow):
+            found = "yellow", level.yellow, self.yellow_since or now
+        standing = self.flag
+        if found is None:
+            within = self.yellow_since is None and self.red_since is None
+            if standing is None or not within:
+                return []
+            self.flag = None
+            return [replace(standing, end=now)]
+        severity, limit, since = found
+        if standing is not None and (standing.severity == "red" or severity == "yellow"):
+            return []
+        self.flag = Flag(
+            detector="threshold",
+            severity=severity,
+            start=standing.start if standing else since,
+            expected=limit.value,
+            observed=value,
+            score=value / limit.value if level.side == "above" else limit.value / max(value, 1e-9),
+        )
+        return [self.flag]
+
+
+def _since(since: float | None, now: float, beyond: bool) -> float | None:
+    return (now if since is None else since) if beyond else None
+
+
+def _lasted(since: float | None, now: float, limit: Limit) -> bool:
+    return since is not None and now - since >= limit.seconds
