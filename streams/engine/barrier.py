@@ -27,7 +27,7 @@ from streamgauge.streams.engine.errors import Rollback
 from streamgauge.streams.engine.lane import Lane, in_thread
 from streamgauge.streams.engine.reader import Reader
 from streamgauge.streams.engine.restore import Restorer
-from streamgauge.streams.engine.task import Output
+from streamgauge.streams.engine.task import Output, Task
 from streamgauge.streams.engine.transaction import Ambiguous
 
 # send_offsets_to_transaction may never return (librdkafka 5456), as when the connection broke while
@@ -64,20 +64,16 @@ class Barrier:
     async def commit_all(self) -> bool:
         """Flush the tasks and commit; False when there was nothing to commit."""
         started = time.monotonic()
-        outputs = await in_thread(self._flushed)
-        moved = self.reader.positions != self.committed
-        if not (moved or outputs or self.engine.transaction.begun):
+        for task in self.engine.tasks:  # one task's rows are on their way while the next flushes
+            await self.write(await in_thread(_flushed, task, started))
+        if self.reader.positions == self.committed and not self.engine.transaction.begun:
             return False
-        await self.commit(outputs)
+        await self.commit()
         telemetry.COMMIT_SECONDS.observe(time.monotonic() - started)
         return True
 
-    def _flushed(self) -> list[Output]:
-        now = time.monotonic()
-        return [o for task in self.engine.tasks for o in task.flush(now) if o.keys]
-
-    async def commit(self, outputs: Sequence[Output]) -> None:
-        """Commit positions, rows and states; raises Rollback or Fenced."""
+    async def commit(self) -> None:
+        """Commit positions, the rows written, and states; raises Rollback or Fenced."""
         stamp = f"{self._incarnation}.{self.commits + 1}"
         positions = dict(self.reader.positions)
         offsets = [
@@ -86,7 +82,7 @@ class Barrier:
         ]
         async with self.engine.producing:  # a timer's rows wait for the next transaction
             try:
-                await self.lane.run(self._write, outputs, offsets, timeout=COMMIT_WATCHDOG)
+                await self.lane.run(self._end, offsets, timeout=COMMIT_WATCHDOG)
             except (TimeoutError, Ambiguous) as exc:
                 logger.warning("the commit's outcome is unknown (%s); asking the group", exc)
                 if not await self._did_commit(stamp, positions):
@@ -106,18 +102,18 @@ class Barrier:
         if self.engine.transaction.begun:
             async with self.engine.producing:
                 try:
-                    await self.lane.run(self._write, [], [], timeout=COMMIT_WATCHDOG)
+                    await self.lane.run(self._end, [], timeout=COMMIT_WATCHDOG)
                 except (TimeoutError, Ambiguous) as exc:
                     raise Rollback("whether timers' rows were committed is unknown") from exc
                 self.engine.unattached.clear()
 
-    def _write(self, outputs: Sequence[Output], offsets: Sequence[TopicPartition]) -> None:
-        self._add(outputs)
+    def _end(self, offsets: Sequence[TopicPartition]) -> None:
         self.engine.transaction.commit(offsets, self.reader.group, self.reader.kafka)
 
     async def write(self, outputs: Sequence[Output]) -> None:
         """Add rows to the current transaction before its barrier."""
-        await self.lane.run(self._add, outputs)
+        if outputs:
+            await self.lane.run(self._add, outputs)
 
     def _add(self, outputs: Sequence[Output]) -> None:
         for output in outputs:
@@ -161,3 +157,7 @@ class Barrier:
         await self.lane.run(self.engine.transaction.close, timeout=10)
         await self.lane.run(self.engine.close)
         self.lane.close()
+
+
+def _flushed(task: Task, now: float) -> list[Output]:
+    return [output for output in task.flush(now) if output.keys]

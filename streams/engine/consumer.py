@@ -280,7 +280,7 @@ class Consumer(FaustConsumer):
             raise Poisoned(f"{MAX_DEAD_LETTERS_IN_A_ROW} records in a row failed: {failure!r}")
         await self.barrier.write(self.engine.failed_record(record, failure))
         self.reader.positions[TP(record.topic(), record.partition())] = record.offset() + 1
-        await self.barrier.commit([])
+        await self.barrier.commit()
         await self.reader.read_from(self.barrier.committed, self.reader.generation)
 
     async def _roll_back(self, exc: BaseException | None, cause: str) -> None:

@@ -23,7 +23,7 @@ from streamgauge.schemas.registry import Registry
 from streamgauge.schemas.topics import EVENTS, METRIC_PARTIALS, METRIC_ROLLUPS, METRIC_USERS
 from streamgauge.streams.engine import telemetry
 from streamgauge.streams.engine.task import Batch, Output, Task
-from streamgauge.streams.metrics import emission, merge, snapshots, source, updates
+from streamgauge.streams.metrics import emission, fate, merge, snapshots, source, updates
 from streamgauge.streams.metrics.fate import Original
 from streamgauge.streams.metrics.outputs import MergeOutputs, SourceOutputs
 from streamgauge.streams.metrics.plan import Plan
@@ -84,9 +84,11 @@ class MetricSource(Task):
         if not batch.frame.height:
             return
         state, fates = source.step(self._state, batch.frame, self._settings)
-        outputs = [self._encode.late_events(batch, fates), self._encode.future(batch, fates)]
         self._state = state
-        self._outputs += [output for output in outputs if output.keys]
+        if (fates.verdict == fate.LATE).any():
+            self._outputs.append(self._encode.late_events(batch, fates))
+        if (fates.verdict == fate.FUTURE).any():
+            self._outputs.append(self._encode.future(batch, fates))
         partition = batch.frame["partition"].to_numpy()
         pairs, counts = np.unique(partition * len(FATES) + fates.verdict, return_counts=True)
         for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
