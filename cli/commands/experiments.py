@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import click
 from streamgauge.cli import output
 from streamgauge.cli.users_file import read_users
 from streamgauge.streams.experiments import power as needed
-from streamgauge.streams.experiments.analysis import Analysis, Lift, Plan, analyze
+from streamgauge.streams.experiments.analysis import Analysis, Lift, analyze
 from streamgauge.streams.experiments.multiplicity import CORRECTIONS
+from streamgauge.streams.experiments.plan import Goal, Plan
 from streamgauge.streams.experiments.users import by_variant
 
 SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
@@ -98,6 +100,9 @@ class Amount(click.ParamType):
     show_default=True,
     help="Of the adjusted p values, for several variants.",
 )
+@click.option("--mde", type=Amount(), help="Least effect worth finding, for what is to go.")
+@click.option("--power", type=SHARE, default=0.8, show_default=True, help="Chance to find it.")
+@click.option("--users-per-day", type=POSITIVE, help="Who enter the experiment, all variants.")
 @output.option
 def analyze_(
     file: Path,
@@ -108,13 +113,17 @@ def analyze_(
     covariate_denominator: str | None,
     control: str | None,
     weights: dict[str, float] | None,
+    mde: tuple[float, bool] | None,
+    power: float,
+    users_per_day: float | None,
     as_json: bool,
     **decided: Any,
 ) -> None:
     """Lift of every variant over the control, with intervals, p values and the check of the split.
 
     `ci_fixed` holds at one look decided on before; `ci_sequential` at every look. What cannot be
-    told is null, and `notes` say why. All figures: docs/experiments.md.
+    told is null, and `notes` say why. With --mde also the power reached, and users and days to go.
+    All figures: docs/experiments.md.
     """
     if covariate_denominator and not covariate:
         raise click.UsageError("--covariate-denominator needs --covariate")
@@ -142,6 +151,7 @@ def analyze_(
         cuped=covariate is not None,
         proportion=users.proportion,
         covariate_proportion=users.covariate_proportion,
+        goal=mde and Goal(mde=mde[0], relative=mde[1], power=power, users_per_day=users_per_day),
         **decided,
     )
     analysis = analyze(users.arms, plan, users.assigned)
@@ -161,13 +171,25 @@ def _text(analysis: Analysis, plan: Plan, notes: Sequence[str]) -> str:
     head = ["variant", "users", "mean", "lift", f"{level} at one look", f"{level} at every look"]
     head += ["relative", "at one look", "at every look", "p one look", "p every look"]
     lines = [head, [control, str(analysis.control_users), _number(analysis.control_mean)]]
+    rows = []
     for name, lift in analysis.lifts.items():
-        lines.append([name, *_cells(lift)])
+        rows.append((name, lift))
         if analysis.cuped:
-            lines.append([f"{name} (CUPED)", *_cells(analysis.cuped[name])])
+            rows.append((f"{name} (CUPED)", analysis.cuped[name]))
+    lines += [[name, *_cells(lift)] for name, lift in rows]
     split = "" if analysis.srm_p is None else f"\nsplit as planned (SRM): p {analysis.srm_p:.3g}"
     said = "".join(f"\nnote: {note}" for note in notes)
-    return output.aligned(lines) + split + said
+    return output.aligned(lines) + split + _to_go(rows) + said
+
+
+def _to_go(rows: Sequence[tuple[str, Lift]]) -> str:
+    head = ["to go", "power one look", "users", "days", "power every look", "users", "days"]
+    lines = [head]
+    for name, lift in rows:
+        if lift.to_go:
+            to_go = asdict(lift.to_go).values()
+            lines.append([name, *("-" if it is None else f"{it:.4g}" for it in to_go)])
+    return "\n\n" + output.aligned(lines) if lines[1:] else ""
 
 
 def _cells(lift: Lift) -> list[str]:
@@ -254,44 +276,42 @@ def power(
     effect = amount * baseline if relative else amount
     if not effect:
         raise click.UsageError("an effect in percent of 0 is 0: give --mde as an amount")
-    variances = _variances(baseline, effect, sd) * (1 - correlation**2)
-    fixed = needed.users_per_variant(abs(effect), variances, alpha, power)
-    sequential = needed.users_per_variant_sequential(abs(effect), variances, alpha, power, tuning_n)
-
-    def until(users: int | None) -> int | None:
-        if users is None or users_per_day is None:
-            return None
-        return needed.days(users, variants, users_per_day)
-
+    # Of two variants of equal size: SE² = (variance + variance) / (users / 2).
+    spread = 2 * _variances(baseline, effect, sd) * (1 - correlation**2)
+    of_two = (
+        needed.users_needed(abs(effect), spread, alpha, power),
+        needed.users_needed_sequential(abs(effect), spread, alpha, power, tuning_n),
+    )
+    users = [None if both is None else math.ceil(both / 2) for both in of_two]
+    days = [
+        needed.days(one * variants, users_per_day) if one and users_per_day else None
+        for one in users
+    ]
+    notes = [] if users_per_day else ["no days without --users-per-day"]
+    if None in users:
+        notes.append("no number of users: it would take more than there are")
     answer = {
         "mde_absolute": effect,
         "mde_relative": effect / baseline if baseline else None,
-        "users_per_variant": fixed,
-        "days": until(fixed),
-        "users_per_variant_sequential": sequential,
-        "days_sequential": until(sequential),
-        "notes": _power_notes(sequential, users_per_day),
+        "users_per_variant": users[0],
+        "days": days[0],
+        "users_per_variant_sequential": users[1],
+        "days_sequential": days[1],
+        "notes": notes,
     }
-    lines = [
-        ["", "users a variant", "days"],
-        ["one look at the end", str(fixed), str(until(fixed) or "-")],
-        ["a look at any time", str(sequential or "-"), str(until(sequential) or "-")],
-    ]
+    lines = [["", "users a variant", "days"]]
+    for name, *cells in zip(
+        ("one look at the end", "a look at any time"), users, days, strict=True
+    ):
+        lines.append([name, *("-" if cell is None else str(cell) for cell in cells)])
     output.write(answer, as_json, output.aligned(lines))
 
 
 def _variances(baseline: float, effect: float, sd: float | None) -> float:
     """Of control and treatment together."""
     if sd is not None:
-        return 2 * sd**2
+        return 2 * sd * sd
     raised = baseline + effect
     if not 0 <= raised <= 1:
         raise click.UsageError(f"a rate of {baseline:g} cannot become {raised:g}: a smaller --mde")
     return baseline * (1 - baseline) + raised * (1 - raised)
-
-
-def _power_notes(sequential: int | None, users_per_day: float | None) -> list[str]:
-    notes = [] if sequential else ["more users than there are to find it by the sequence"]
-    if users_per_day is None:
-        notes.append("no days without --users-per-day")
-    return notes

@@ -14,43 +14,13 @@ from typing import Any
 
 from streamgauge.streams.experiments import fixed, sequential
 from streamgauge.streams.experiments.effect import Comparison, Effect, compare, ratio
-from streamgauge.streams.experiments.errors import ExperimentError
 from streamgauge.streams.experiments.moments import Moments
 from streamgauge.streams.experiments.multiplicity import CORRECTIONS
+from streamgauge.streams.experiments.plan import Plan
+from streamgauge.streams.experiments.progress import ToGo, to_go
 from streamgauge.streams.experiments.srm import ALARM, LEAST_USERS, srm_p
 
 Interval = tuple[float, float] | None
-
-MOST_VARIANTS = 50
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What was decided before the start."""
-
-    control: str
-    weights: Mapping[str, float]
-    alpha: float = 0.05
-    tuning_n: float = 5000
-    correction: str = "holm"
-    cuped: bool = False
-    proportion: bool = False  # every outcome is 0 or 1
-    covariate_proportion: bool = False
-
-    def __post_init__(self) -> None:
-        for name, weight in self.weights.items():
-            if not (math.isfinite(weight) and weight >= 0):
-                raise ExperimentError(f"the weight of {name} is {weight}: give 0 or more")
-        if self.weights and not any(self.weights.values()):
-            raise ExperimentError("every weight is 0: give the shares that users were split by")
-        if len(self.weights) > MOST_VARIANTS:
-            raise ExperimentError(
-                f"{len(self.weights)} variants, more than {MOST_VARIANTS}: "
-                "is it the column of variants?"
-            )
-        if self.weights and self.control not in self.weights:
-            there = ", ".join(self.weights)
-            raise ExperimentError(f"there is no variant {self.control}: there are {there}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +40,7 @@ class Lift:
     p_sequential: float | None
     p_fixed_adjusted: float | None
     p_sequential_adjusted: float | None
+    to_go: ToGo | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,12 +85,12 @@ def analyze(
     for name in others:
         arm = arms.get(name, Moments.none())
         comparison = compare(control, arm, of_sample=not plan.proportion)
-        lifts[name] = _lift(comparison, arm.count, plan)
+        lifts[name] = _lift(name, comparison, arm.count, plan)
         notes += [f"{name}: {note}" for note in comparison.notes]
         if plan.cuped:
             of_sample = not (plan.proportion and plan.covariate_proportion)
             comparison = compare(control, arm, cuped=True, of_sample=of_sample)
-            adjusted[name] = _lift(comparison, arm.count, plan)
+            adjusted[name] = _lift(name, comparison, arm.count, plan)
             new = [f"{name}, with CUPED: {note}" for note in comparison.notes]
             notes += [note for note in new if note.replace(", with CUPED", "") not in notes]
     if not others:
@@ -136,7 +107,7 @@ def analyze(
     )
 
 
-def _lift(comparison: Comparison, users: int, plan: Plan) -> Lift:
+def _lift(name: str, comparison: Comparison, users: int, plan: Plan) -> Lift:
     absolute, relative = comparison.absolute, comparison.relative
     fixed_p, sequential_p = _p_values(absolute, plan)
     return Lift(
@@ -153,6 +124,7 @@ def _lift(comparison: Comparison, users: int, plan: Plan) -> Lift:
         p_sequential=sequential_p,
         p_fixed_adjusted=fixed_p,
         p_sequential_adjusted=sequential_p,
+        to_go=to_go(name, comparison, plan),
     )
 
 

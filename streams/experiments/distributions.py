@@ -54,8 +54,8 @@ def t_quantile(upper_tail: float, df: float) -> float:
 def chi_squared_tail(x: float, df: int) -> float:
     """P(X >= x) for a whole number of degrees of freedom."""
     half = x / 2
-    if half <= 0:
-        return 1.0
+    if not 0 < half < math.inf:
+        return 1.0 if half <= 0 else 0.0
     # The recurrence Q(p + 1, h) = Q(p, h) + h^p e^-h / gamma(p + 1), from Q(1/2) or Q(0).
     tail = math.erfc(math.sqrt(half)) if df % 2 else 0.0
     powers = ((df % 2) / 2 + step for step in range(df // 2))

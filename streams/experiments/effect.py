@@ -82,19 +82,11 @@ def _compare(control: Moments, treatment: Moments, cuped: bool, of_sample: bool)
             mean=other, control_mean=base, absolute=None, relative=None, notes=tuple(notes)
         )
 
-    theta, adjustments = 0.0, (0.0, 0.0)
-    if cuped:
-        pooled = control + treatment
-        theta = _theta(pooled)
-        if theta == 0:
-            notes.append("the covariate explains nothing (no variance, or none in common)")
-        else:
-            middle = _ratio(pooled, COVARIATE, COVARIATE_DENOMINATOR)
-            adjustments = (
-                theta * (_ratio(control, COVARIATE, COVARIATE_DENOMINATOR) - middle),
-                theta * (_ratio(treatment, COVARIATE, COVARIATE_DENOMINATOR) - middle),
-            )
-    lift = (other - adjustments[1]) - (base - adjustments[0])
+    theta, *taken = _adjustment(control, treatment) if cuped else (0.0, 0.0, 0.0)
+    if cuped and not theta:
+        notes.append("the covariate explains nothing (no variance, or none in common)")
+    base_adjusted, other_adjusted = base - taken[0], other - taken[1]
+    lift = other_adjusted - base_adjusted
 
     def error(arm: Moments, outcome: float, covariate: float) -> float:
         """The variance of outcome·R - covariate·θ·X in a variant."""
@@ -108,33 +100,47 @@ def _compare(control: Moments, treatment: Moments, cuped: bool, of_sample: bool)
         notes.append(problem)
     elif not all(variances):
         notes.append("one of the two has no variance: only the other's is in the intervals")
-    absolute = Effect(
-        value=lift, se=None if problem else math.sqrt(sum(variances)), df=df, users=users
-    )
-
-    relative = None
+    absolute = relative = None
+    if math.isfinite(lift):
+        se = None if problem else math.sqrt(sum(variances))
+        absolute = Effect(value=lift, se=se, df=df, users=users)
+    else:
+        notes.append("the means are too far apart for double precision")
     if base == 0:
         notes.append("the control's mean is 0: there is no relative lift")
-    else:
+    elif absolute:
         # lift/|base| by R and X of either variant. By the control's R it is other/base² as without
         # a covariate: the adjustment is 0 in expectation (as in GrowthBook's gbstats).
         scale = 1 / abs(base)
-        by_base = scale * (other / base)
-        variance = error(treatment, scale, scale) + error(control, by_base, scale)
+        variance = error(treatment, scale, scale) + error(control, scale * (other / base), scale)
         known = not problem and math.isfinite(variance)
         if math.isfinite(lift * scale):
-            relative = Effect(
-                value=lift * scale, se=math.sqrt(variance) if known else None, df=df, users=users
-            )
-        if known and abs(base) < CLEARLY_NOT_ZERO * math.sqrt(error(control, 1, 0)):
+            se = math.sqrt(variance) if known else None
+            relative = Effect(value=lift * scale, se=se, df=df, users=users)
+        if not relative or not (known or problem):
+            notes.append("the control's mean is too close to 0 for a relative lift")
+        elif known and abs(base) < CLEARLY_NOT_ZERO * math.sqrt(error(control, 1, 0)):
             notes.append("the control's mean is close to 0: the relative intervals are unreliable")
     return Comparison(
-        mean=other - adjustments[1],
-        control_mean=base - adjustments[0],
-        absolute=absolute if math.isfinite(lift) else None,
+        mean=other_adjusted,
+        control_mean=base_adjusted,
+        absolute=absolute,
         relative=relative,
         notes=tuple(notes),
     )
+
+
+def _adjustment(control: Moments, treatment: Moments) -> tuple[float, float, float]:
+    """θ, and what the covariate takes off the control's and the treatment's mean."""
+    pooled = control + treatment
+    theta = _theta(pooled)
+    middle = _ratio(pooled, COVARIATE, COVARIATE_DENOMINATOR)
+    of_control, of_treatment = (
+        theta * (_ratio(arm, COVARIATE, COVARIATE_DENOMINATOR) - middle)
+        for arm in (control, treatment)
+    )
+    finite = math.isfinite(of_control) and math.isfinite(of_treatment)
+    return (theta, of_control, of_treatment) if finite else (0.0, 0.0, 0.0)
 
 
 def _ratio(moments: Moments, numerator: int, denominator: int) -> float:

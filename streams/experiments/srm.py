@@ -16,10 +16,11 @@ LEAST_USERS = 8
 
 def srm_p(users: Mapping[str, int], weights: Mapping[str, float]) -> float | None:
     """How often chance alone would split the users this unevenly; None where it cannot be told."""
-    split = {name: users.get(name, 0) for name, weight in weights.items() if weight > 0}
-    total, weight = sum(split.values()), sum(weights[name] for name in split)
-    if len(split) < 2 or not total:
+    total_weight = sum(weights.values())
+    shares = {name: weight / total_weight for name, weight in weights.items() if weight > 0}
+    total = sum(users.get(name, 0) for name in shares)
+    if len(shares) < 2 or not total:
         return None
-    expected = {name: total * (weights[name] / weight) for name in split}
-    statistic = sum((split[name] - expected[name]) ** 2 / expected[name] for name in split)
-    return chi_squared_tail(statistic, len(split) - 1)
+    expected = ((users.get(name, 0), total * share) for name, share in shares.items())
+    statistic = sum((observed - e) ** 2 / e for observed, e in expected)
+    return chi_squared_tail(statistic, len(shares) - 1)

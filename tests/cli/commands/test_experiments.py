@@ -56,6 +56,14 @@ def test_alpha_and_tuning_n_move_the_intervals(run: Run, orders: Path) -> None:
     assert width("--tuning-n", "10000")[1] < sequential
 
 
+def test_with_an_effect_to_find_it_says_what_is_to_go(run: Run, orders: Path) -> None:
+    line = (*ANALYZE, "--metric", "ordered", "--mde", "10%", "--users-per-day", "500")
+    (found,) = json.loads(run(*line, "--json").output)["variants"].values()
+    assert found["to_go"]["users"] > 0
+    assert found["to_go"]["days"] == -(-found["to_go"]["users"] // 500)
+    assert str(found["to_go"]["days"]) in run(*line).output.split("to go")[1]
+
+
 def test_a_planned_variant_without_users_is_in_the_answer_and_fails_the_split(
     run: Run, orders: Path
 ) -> None:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from streamgauge.streams.experiments import fixed
-from streamgauge.streams.experiments.analysis import Plan, analyze
+from streamgauge.streams.experiments.analysis import analyze
 from streamgauge.streams.experiments.effect import compare
 from streamgauge.streams.experiments.errors import ExperimentError
 from streamgauge.streams.experiments.moments import Moments
+from streamgauge.streams.experiments.plan import Goal, Plan
 
 # tea-tasting's make_users_data(rng=42, covariates=True): users, then sums and sums of products of
 # orders, sessions, and either before the experiment.
@@ -170,6 +171,22 @@ def test_several_variants_are_adjusted_together():
     assert lifts["d"].p_fixed_adjusted is None
 
 
+def test_what_is_to_go_brings_the_experiment_to_its_power():
+    goal = Goal(mde=0.1, relative=True, power=0.9, users_per_day=300)
+    weights = {"a": 1, "b": 1, "c": 1}
+    arms = {"a": rate(5000, 500), "b": rate(5000, 500)}
+    now = analyze(arms, two(weights=weights, proportion=True, goal=goal)).lifts["b"].to_go
+    assert now.power < 0.9
+    assert now.days == -(-now.users // 200)  # of 300 users a day 200 come to a and b
+    assert now.users_sequential > now.users
+
+    more = now.users // 2
+    grown = {name: rate(5000 + more, (5000 + more) // 10) for name in arms}
+    then = analyze(grown, two(weights=weights, proportion=True, goal=goal)).lifts["b"].to_go
+    assert then.power == pytest.approx(0.9, abs=1e-3)
+    assert then.users < 10
+
+
 def moments(*values: float) -> Moments:
     return Moments.of(np.array(values))
 
@@ -186,6 +203,8 @@ def moments(*values: float) -> Moments:
         (moments(-1.0, 1.1), moments(1.0, 2.0), "close to 0"),
         (moments(1e200, 2e200), moments(1e200, 3e200), "too large for a variance"),
         (moments(1.7e308, 1e308), moments(1.7e308, -1.7e308), "too large to add up"),
+        (moments(-1.7e308, -1.7e308), moments(1.7e308, 1.7e308), "too far apart"),
+        (moments(1e-310, 2e-310), moments(1.0, 2.0), "too close to 0"),
     ],
 )
 def test_extremes_get_an_answer_in_words_and_no_nan(control, treatment, said):
@@ -219,6 +238,14 @@ def test_a_denominator_that_adds_up_to_0_is_told():
     assert "b: the control's denominator adds up to 0" in found.notes
 
 
+def test_a_covariate_that_one_variant_has_nothing_of_changes_nothing():
+    ones, y, x = np.ones(3), np.array([1.0, 2.0, 3.0]), np.array([3.0, 1.0, 2.0])
+    arms = {"a": Moments.of(y, None, x, ones), "b": Moments.of(y + 1, None, x, 0 * ones)}
+    found = analyze(arms, two(cuped=True))
+    assert found.cuped["b"].ci_fixed == found.lifts["b"].ci_fixed
+    assert any("the covariate explains nothing" in note for note in found.notes)
+
+
 def test_a_mismatched_split_is_told():
     arms = {"a": rate(5200, 500), "b": rate(4800, 575)}
     found = analyze(arms, two())
@@ -231,7 +258,7 @@ def test_a_mismatched_split_is_told():
     [
         ({"a": 1, "b": -1}, "the weight of b is -1"),
         ({"a": 1, "b": float("nan")}, "the weight of b is nan"),
-        ({"a": 0, "b": 0}, "every weight is 0"),
+        ({"a": 0, "b": 0}, "the weights add up to 0"),
         ({"b": 1, "c": 1}, "there is no variant a: there are b, c"),
         (dict.fromkeys(map(str, range(51)), 1), "51 variants"),
     ],

@@ -49,6 +49,7 @@ def test_the_ends_of_t_are_numbers() -> None:
         (7.3, 2, 0.02599112877875535),
         (12.2, 5, 0.03214774253615793),
         (80.0, 6, 3.572865928700233e-15),
+        (float("inf"), 2, 0.0),
     ],
 )
 def test_the_tails_of_chi_squared_are_scipys(x: float, df: int, expected: float) -> None:
