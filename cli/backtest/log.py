@@ -24,35 +24,38 @@ BATCH = 100_000
 """Events; the result does not depend on it."""
 
 
-def log(events: pl.DataFrame, order: Order, partitions: int, arrived_at: int) -> pl.DataFrame:
-    """The events in the order of arrival, with partition, offset and append_time."""
+def batches(
+    events: pl.DataFrame, order: Order, partitions: int, arrived_at: int
+) -> Iterator[pl.DataFrame]:
+    """The events in the order of arrival, with partition, offset and append_time; each batch by
+    partition and offset."""
+    log = events.select("timestamp", "event_id", "user_key").with_row_index("row")
     if order == "time":
-        events = events.sort("timestamp", "event_id", maintain_order=True)
-    users = events["user_key"].unique()
+        log = log.sort("timestamp", "event_id", maintain_order=True)
+    users = log["user_key"].unique()
     numbers = [partition_of(user.encode(), partitions) for user in users.to_list()]
     table = pl.DataFrame({"user_key": users, "partition": pl.Series(numbers, dtype=pl.Int32)})
-    arrival = pl.col("timestamp") if order == "time" else pl.lit(arrived_at, pl.Int64)
-    return events.join(table, on="user_key", how="left", maintain_order="left").with_columns(
-        offset=pl.int_range(pl.len(), dtype=pl.Int64), append_time=arrival
+    log = log.join(table, on="user_key", maintain_order="left").select(
+        "row",
+        "partition",
+        offset=pl.int_range(pl.len(), dtype=pl.Int64),
+        append_time=pl.col("timestamp") if order == "time" else pl.lit(arrived_at, pl.Int64),
     )
-
-
-def batches(log: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """Parts of a log, each by partition and offset."""
     for part in log.iter_slices(BATCH):
-        yield part.sort("partition", "offset")
+        rows = part.sort("partition", "offset")
+        yield events[rows["row"]].with_columns(rows.drop("row").get_columns())
 
 
-def ticks(log: pl.DataFrame, watermarks: Mapping[int, int], partitions: int) -> pl.DataFrame:
-    """What idle partitions get at the end: the time that the others have reached."""
+def ticks(events: pl.DataFrame, watermarks: Mapping[int, int], partitions: int) -> pl.DataFrame:
+    """What idle partitions get after the last batch: the time that the others have reached."""
     now = max(watermarks.values())
     last = pl.DataFrame(
         {
             "partition": pl.Series(range(partitions), dtype=pl.Int32),
-            "offset": pl.Series([log.height] * partitions, dtype=pl.Int64),
+            "offset": [events.height] * partitions,
             "event_type": [TICK] * partitions,
             "timestamp": [now] * partitions,
             "append_time": [now] * partitions,
         }
     )
-    return pl.concat([log.clear(), last], how="diagonal")
+    return pl.concat([events.clear(), last], how="diagonal")

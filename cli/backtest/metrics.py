@@ -47,7 +47,6 @@ class Metrics:
         partitions: int,
     ) -> None:
         plan = Plan(definitions)
-        self.columns = plan.columns
         self._versions = [grain.version for grain in plan.grains]
         self._source = source.Settings(
             plan=plan, lateness=lateness, identifiable=identifiable_rows(consent_default)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -65,13 +66,18 @@ def read(path: str, form: str, columns: Iterable[str], progress: Callable[[int],
 
 
 def _frame(lines: list[int], events: list[Event], types: dict[str, pl.DataType]) -> pl.DataFrame:
-    fields = [event.__dict__ for event in events]
-    frame = pl.DataFrame(
-        [
-            pl.Series("line", lines, pl.Int64),
-            *(pl.Series(name, [one.get(name) for one in fields], t) for name, t in types.items()),
-        ]
-    )
-    frame = frame.with_columns(user_key=pl.coalesce("user_id", "anonymous_id"))
+    """Type by type, for each has few of all columns."""
+    empty = pl.DataFrame(schema={"line": pl.Int64(), **types})
+    by_type: dict[type[Event], list[tuple[int, dict[str, Any]]]] = {}
+    for line, event in zip(lines, events, strict=True):
+        by_type.setdefault(type(event), []).append((line, event.__dict__))
+    frames = [empty]
+    for cls, rows in by_type.items():
+        columns = [pl.Series("line", [line for line, _ in rows], pl.Int64)]
+        for name in types.keys() & cls.model_fields.keys():
+            columns.append(pl.Series(name, [fields[name] for _, fields in rows], types[name]))
+        frames.append(pl.DataFrame(columns))
+    frame = pl.concat(frames, how="diagonal").sort("line")
+    user_key = pl.coalesce("user_id", "anonymous_id").alias("user_key")
     rest = [name for name in types if name not in CORE]
-    return frame.select("line", *FIRST, *rest)
+    return frame.with_columns(user_key).select("line", *FIRST, *rest)

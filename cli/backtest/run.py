@@ -17,16 +17,27 @@ import polars as pl
 from streamgauge.cli.backtest import log as logs
 from streamgauge.cli.backtest import reading
 from streamgauge.cli.backtest.metrics import Metrics
+from streamgauge.cli.backtest.reading import Lines
 from streamgauge.cli.backtest.sessions import Sessions
 from streamgauge.producers.files import dead_letter_topic
 from streamgauge.schemas.consent import ConsentDefault
 from streamgauge.schemas.consent_columns import identifiable_rows
 from streamgauge.schemas.metrics import Definitions
 from streamgauge.streams.metrics import fate
+from streamgauge.streams.metrics.plan import Plan
 from streamgauge.streams.sessions.sessions import Settings
 from streamgauge.streams.sessions.spans import COLUMNS
 
-_NOTHING = np.zeros(0, np.int64)
+LATE = pl.Schema(
+    {
+        "line": pl.Int64(),
+        "event_id": pl.String(),
+        "event_type": pl.String(),
+        "user_id": pl.String(),
+        "timestamp": pl.Int64(),
+        "watermark": pl.Int64(),
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +68,14 @@ class Result:
     tables: Mapping[str, pl.DataFrame]
 
 
-def run(
-    asked: Backtest, reading_at: Callable[[int], None], computing_at: Callable[[int], None]
-) -> Result:
-    """All tables; the callables are told how many lines have been read, and events computed."""
+def read(asked: Backtest, progress: Callable[[int], None]) -> Lines:
+    """The file's events; `progress` is told how many lines have been read."""
+    columns = Plan(asked.definitions).columns | COLUMNS
+    return reading.read(asked.path, asked.form, columns, progress)
+
+
+def compute(asked: Backtest, lines: Lines, progress: Callable[[int], None]) -> Result:
+    """All tables; `progress` is told how many events have been computed."""
     metrics = Metrics(
         asked.definitions,
         lateness=asked.lateness,
@@ -78,10 +93,8 @@ def run(
         )
         for name in ("sessions", "device_sessions")
     }
-    lines = reading.read(asked.path, asked.form, metrics.columns | COLUMNS, reading_at)
-    log = logs.log(lines.events, asked.order, asked.partitions, asked.arrived_at)
     verdicts: Counter[int] = Counter()
-    late, future = [_late(log.clear(), _NOTHING)], [_future(log.clear())]
+    late, future = [LATE.to_frame()], [lines.rejected]
 
     def add(batch: pl.DataFrame, *, last: bool = False) -> Mapping[int, int]:
         fates = metrics.add(batch, last=last)
@@ -92,19 +105,19 @@ def run(
         late.append(_late(batch.filter(pl.Series(is_late)), fates.watermark[is_late]))
         future.append(_future(batch.filter(pl.Series(fates.verdict == fate.FUTURE))))
         verdicts.update(fates.verdict.tolist())
-        computing_at(sum(verdicts.values()))
+        progress(sum(verdicts.values()))
         return fates.watermarks
 
     watermarks: Mapping[int, int] = {}
-    for batch in logs.batches(log):
+    for batch in logs.batches(lines.events, asked.order, asked.partitions, asked.arrived_at):
         watermarks = add(batch)
     if max(watermarks.values(), default=fate.NONE) != fate.NONE:
-        add(logs.ticks(log, watermarks, asked.partitions), last=True)
-    rejected = pl.concat([lines.rejected, *future]).sort("line")
+        add(logs.ticks(lines.events, watermarks, asked.partitions), last=True)
+    rejected = pl.concat(future).sort("line")
     tables = {
         "metrics": metrics.table(),
         **{name: sessions.table() for name, sessions in both.items()},
-        "late_events": _placed(pl.concat(late), asked.path),
+        "late_events": _placed(pl.concat(late).sort("line"), asked.path),
         "dead_letters": _placed(rejected, asked.path),
     }
     return Result(
@@ -123,7 +136,7 @@ def _late(events: pl.DataFrame, watermark: np.ndarray) -> pl.DataFrame:
     return events.select(
         *("line", "event_id", "event_type", user_id, "timestamp"),
         pl.Series("watermark", watermark, pl.Int64),
-    ).sort("line")
+    )
 
 
 def _future(events: pl.DataFrame) -> pl.DataFrame:

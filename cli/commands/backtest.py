@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from streamgauge.cli import output
-from streamgauge.cli.backtest.run import Backtest, Result, run
+from streamgauge.cli.backtest.run import Backtest, Result, compute, read
 from streamgauge.cli.backtest.tables import write
 from streamgauge.cli.commands.worker import load_event_modules
 from streamgauge.cli.errors import CommandError
@@ -96,8 +96,10 @@ def backtest(
         consent_default=settings.consent_default,
         **{**asked, "arrived_at": asked["arrived_at"] or now_ms()},
     )
-    with bar("lines read", None) as reading, bar("events computed", None) as computing:
-        result = run(what, reading, computing)
+    with bar("lines read", None) as advance:
+        lines = read(what, advance)
+    with bar("events computed", lines.events.height) as advance:
+        result = compute(what, lines, advance)
     try:
         write(result.tables, out, as_csv=as_csv)
     except OSError as error:
