@@ -90,11 +90,18 @@ class Breach:
         """What this point changes."""
         self.yellow_since = _since(self.yellow_since, now, level.beyond(level.yellow, value))
         self.red_since = _since(self.red_since, now, level.beyond(level.red, value))
-        found: tuple[Severity, Limit, float] | None = None
-        if level.red and _lasted(self.red_since, now, level.red):
-            found = "red", level.red, self.red_since or now
-        elif level.yellow and _lasted(self.yellow_since, now, level.yellow):
-            found = "yellow", level.yellow, self.yellow_since or now
+        limits: tuple[tuple[Severity, Limit | None, float | None], ...] = (
+            ("red", level.red, self.red_since),
+            ("yellow", level.yellow, self.yellow_since),
+        )
+        found = next(
+            (
+                (severity, limit, since)
+                for severity, limit, since in limits
+                if limit is not None and since is not None and now - since >= limit.seconds
+            ),
+            None,
+        )
         standing = self.flag
         if found is None:
             within = self.yellow_since is None and self.red_since is None
@@ -118,7 +125,3 @@ class Breach:
 
 def _since(since: float | None, now: float, beyond: bool) -> float | None:
     return (now if since is None else since) if beyond else None
-
-
-def _lasted(since: float | None, now: float, limit: Limit) -> bool:
-    return since is not None and now - since >= limit.seconds

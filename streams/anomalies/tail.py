@@ -51,7 +51,8 @@ class Tail:
             return 0.5 / BLOCK
         count = len(self.ordered)
         alike = (count - bisect_left(self.ordered, ALIKE * figure)) / (count + 1)
-        return max(0.5 * (1 + self.shape * beyond) ** (-1 / self.shape), alike) / BLOCK
+        fitted = 0.5 * (1 + self.shape * beyond) ** (-1 / self.shape)
+        return min(max(fitted, alike), 0.5) / BLOCK
 
     def add(self, figure: float) -> None:
         """A figure, after it was judged."""
