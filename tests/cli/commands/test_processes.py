@@ -96,7 +96,7 @@ def test_several_processes_are_supervised_until_all_are_done(
     monkeypatch.setattr(module, "streamgauge", command)
     flags = ("--until-end", "--agents", "merge", "--tick-after", "0")
     run("worker", *WHERE, "--processes", "2", *flags)
-    common = ("--batch-size", "50000", "--until-end", "--agents", "merge", "--tick-after", "0.0")
+    common = ("--batch-size", "20000", "--until-end", "--agents", "merge", "--tick-after", "0.0")
     assert [line[:3] for line in lines] == [("worker", "--id", "0-0"), ("worker", "--id", "0-1")]
     assert set(common) <= set(lines[0])
     logs = sorted((tmp_path / ".streamgauge" / "logs").iterdir())

@@ -42,6 +42,8 @@ os.kill(os.getpid(), 9)
     while bound.exists() and bound.read_bytes() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not bound.exists() or not bound.read_bytes()
+    while not free.read_bytes() and time.monotonic() < deadline:  # empty while it executes
+        time.sleep(0.02)
     assert b"sleep" in free.read_bytes()
     subprocess.run(["kill", free.parent.name], check=True)
 
