@@ -20,6 +20,9 @@ from streamgauge.schemas.errors import InvalidEvent
 
 CHUNK = 20_000
 
+LINE = "line number"
+"""The column that says where an event was; no event has a field of that name."""
+
 REJECTED = pl.Schema(
     {"line": pl.Int64(), "reason": pl.String(), "detail": pl.String(), "payload": pl.Binary()}
 )
@@ -30,7 +33,7 @@ class Lines:
     """What became of a file's lines."""
 
     events: pl.DataFrame
-    """line, then the columns that frames of events have, in the file's order."""
+    """LINE, then the columns that frames of events have, in the file's order."""
     rejected: pl.DataFrame
     """With the columns REJECTED."""
 
@@ -67,17 +70,17 @@ def read(path: str, form: str, columns: Iterable[str], progress: Callable[[int],
 
 def _frame(lines: list[int], events: list[Event], types: dict[str, pl.DataType]) -> pl.DataFrame:
     """Type by type, for each has few of all columns."""
-    empty = pl.DataFrame(schema={"line": pl.Int64(), **types})
+    empty = pl.DataFrame(schema={LINE: pl.Int64(), **types})
     by_type: dict[type[Event], list[tuple[int, dict[str, Any]]]] = {}
     for line, event in zip(lines, events, strict=True):
         by_type.setdefault(type(event), []).append((line, event.__dict__))
     frames = [empty]
     for cls, rows in by_type.items():
-        columns = [pl.Series("line", [line for line, _ in rows], pl.Int64)]
+        columns = [pl.Series(LINE, [line for line, _ in rows], pl.Int64)]
         for name in types.keys() & cls.model_fields.keys():
             columns.append(pl.Series(name, [fields[name] for _, fields in rows], types[name]))
         frames.append(pl.DataFrame(columns))
-    frame = pl.concat(frames, how="diagonal").sort("line")
+    frame = pl.concat(frames, how="diagonal").sort(LINE)
     user_key = pl.coalesce("user_id", "anonymous_id").alias("user_key")
     rest = [name for name in types if name not in CORE]
-    return frame.with_columns(user_key).select("line", *FIRST, *rest)
+    return frame.with_columns(user_key).select(LINE, *FIRST, *rest)

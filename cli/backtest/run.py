@@ -17,7 +17,7 @@ import polars as pl
 from streamgauge.cli.backtest import log as logs
 from streamgauge.cli.backtest import reading
 from streamgauge.cli.backtest.metrics import Metrics
-from streamgauge.cli.backtest.reading import Lines
+from streamgauge.cli.backtest.reading import LINE, Lines
 from streamgauge.cli.backtest.sessions import Sessions
 from streamgauge.producers.files import dead_letter_topic
 from streamgauge.schemas.consent import ConsentDefault
@@ -134,7 +134,8 @@ def _late(events: pl.DataFrame, watermark: np.ndarray) -> pl.DataFrame:
     """Late events, with the watermark that each of them met."""
     user_id = pl.col("user_key").alias("user_id")
     return events.select(
-        *("line", "event_id", "event_type", user_id, "timestamp"),
+        pl.col(LINE).alias("line"),
+        *("event_id", "event_type", user_id, "timestamp"),
         pl.Series("watermark", watermark, pl.Int64),
     )
 
@@ -144,7 +145,7 @@ def _future(events: pl.DataFrame) -> pl.DataFrame:
     ahead = pl.col("timestamp") - pl.col("append_time")
     detail = pl.format("timestamp is {} ms after the file arrived", ahead)
     return events.select(
-        "line",
+        pl.col(LINE).alias("line"),
         reason=pl.lit("future"),
         detail=detail,
         payload=pl.lit(None, pl.Binary),

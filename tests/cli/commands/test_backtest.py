@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import random
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -317,6 +318,30 @@ def test_definitions_are_tried_and_wrong_ones_refused(run: Run, tmp_path: Path) 
     assert {row["metric"] for row in read(Path("out"), "metrics")} == {"all_of_it"}
     mine.write_text("extends: none\nmetrics: [{name: all_of_it, aggregate: cuont}]\n")
     assert "cuont" in run("backtest", *flags, exit_code=1).output
+
+
+def test_events_of_ones_own_may_have_fields_of_any_name(run: Run, tmp_path: Path) -> None:
+    types = tmp_path / "tram.py"
+    types.write_text(
+        "from typing import Literal\n"
+        "from streamgauge.schemas.envelope import Event\n\n\n"
+        "class Tram(Event):\n"
+        '    event_type: Literal["tram"] = "tram"\n'
+        "    line: str | None = None\n"
+    )
+    mine = tmp_path / "metrics.yaml"
+    mine.write_text(
+        "extends: none\nmetrics: [{name: rides, events: [tram], aggregate: count, by: [[line]]}]\n"
+    )
+    row = {"event_type": "tram", "user_id": "u", "timestamp": T, "line": "M10"}
+    file = write(tmp_path / "events.jsonl", [row, "?"])
+    flags = ("--event-modules", str(types), "--definitions", str(mine))
+    script = "import sys; from streamgauge.cli import main; main(sys.argv[1:])"  # its types stay
+    command = ("backtest", "--file", str(file), "--out", str(tmp_path / "out"), "--csv", *flags)
+    subprocess.run([sys.executable, "-c", script, *command], check=True, cwd=tmp_path)
+    dimensions = {row["dimensions"] for row in read(tmp_path / "out", "metrics")}
+    assert dimensions == {'{"line":"M10"}'}
+    assert [row["line"] for row in read(tmp_path / "out", "dead_letters")] == ["2"]
 
 
 def test_a_file_without_events_gives_empty_tables(run: Run, tmp_path: Path) -> None:
