@@ -30,7 +30,7 @@ from streamgauge.schemas.metrics import builtin, load_definitions
 from streamgauge.schemas.registry import open_registry
 from streamgauge.schemas.reject import Reject, dead_letter
 from streamgauge.schemas.topics import create_topics, qualified
-from streamgauge.streams.engine import App, Output
+from streamgauge.streams.engine import App, Output, memory
 from streamgauge.streams.engine.health import add_pages, reporting
 from streamgauge.streams.engine.standby import Standby
 from streamgauge.streams.engine.task import Record
@@ -163,6 +163,7 @@ def build(config: WorkerConfig) -> App:
 
 def run(config: WorkerConfig) -> int:
     """Run until told to stop (SIGTERM, SIGINT) or, with `until_end`, until all is done."""
+    memory.bound()
     app = build(config)
     worker = app.Worker(loglevel=logging.INFO)
     name = f"{app.conf.id}-{config.worker_id}"

@@ -197,7 +197,7 @@ class App(faust.App):
         if self.engine.tasks:
             assert self.decoder is not None
             self.engine.open_decoders(self.decoder)
-        memory.settle()
+        memory.ignore_messages()
         await super().on_start()
 
     async def _wait_for_table_recovery_completed(self) -> bool:
