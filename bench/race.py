@@ -121,6 +121,7 @@ def environment(context: Context, group: str, source: str, out: str) -> Mapping[
 
 def _row(job: Job, runs: Runs, ours: Runs) -> Row:
     contender, last = runs.contender, runs.costs[-1]
+    whole, our_whole = last.cpu_us, ours.costs[-1].cpu_us
     mine = runs is ours
     return Row(
         name=contender.title,
@@ -134,6 +135,8 @@ def _row(job: Job, runs: Runs, ours: Runs) -> Row:
             "times ours": Figure(
                 value=runs.cpu_us / ours.cpu_us, at_least=None if mine else contender.beat_by
             ),
+            "whole run": Figure(value=whole, unit="µs"),
+            "whole run, times ours": Figure(value=whole / our_whole),
             "events/s": Figure(value=last.rate, unit="/s"),
             "rows out an event": Figure(value=last.output_rows / last.events),
             "peak MB": Figure(value=max(cost.peak_rss_mb for cost in runs.costs), unit="MB"),
