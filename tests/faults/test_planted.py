@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
-from confluent_kafka import Producer
 
 from tests.faults.planted import DONE
 from tests.faults.sinking import is_stopped, until
@@ -56,18 +55,7 @@ def restored_while_a_transaction_is_open(counting):
     worker = counting.start()
     counting.produce(500)
     counting.wait_for(500)
-    intruder = Producer(
-        {
-            "bootstrap.servers": counting.kafka,
-            "transactional.id": counting.namespace,
-            "transaction.timeout.ms": 120_000,
-        }
-    )
-    intruder.init_transactions()
-    intruder.begin_transaction()
-    for partition in range(4):
-        intruder.produce(counting.topic("counts"), b"0", b"of-nobody", partition)
-    intruder.flush()
+    intruder = counting.intrude()
     counting.produce(500)
     counting.wait_for(1000)
     worker.terminate()

@@ -56,6 +56,22 @@ class Counting:
             producer.poll(0)
         producer.flush()
 
+    def intrude(self) -> Producer:
+        """Somebody else's transaction, open with a row in each partition of the changelog."""
+        intruder = Producer(
+            {
+                "bootstrap.servers": self.kafka,
+                "transactional.id": self.namespace,
+                "transaction.timeout.ms": 120_000,
+            }
+        )
+        intruder.init_transactions()
+        intruder.begin_transaction()
+        for partition in range(PARTITIONS):
+            intruder.produce(self.topic("counts"), b"0", b"of-nobody", partition)
+        intruder.flush()
+        return intruder
+
     def start(self, worker_id: str = "w0", *flags: str, **environment: str) -> subprocess.Popen:
         log = (self.logs / f"{worker_id}.log").open("a")
         worker = subprocess.Popen(

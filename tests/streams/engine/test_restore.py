@@ -4,29 +4,17 @@ import threading
 import time
 
 import pytest
-from confluent_kafka import Producer
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
 
-def test_restore_reads_up_to_the_high_watermark_not_the_last_stable_offset(counting, kafka):
+def test_restore_reads_up_to_the_high_watermark_not_the_last_stable_offset(counting):
     # the changelog of partition 0:   ... open (of somebody else) | committed counts | end
     # a reader that stops at the last stable offset misses the counts above the open one
     worker = counting.start("w0")
     counting.produce(1000)
     counting.wait_for(1000)
-    intruder = Producer(
-        {
-            "bootstrap.servers": kafka,
-            "transactional.id": counting.namespace,
-            "transaction.timeout.ms": 120_000,
-        }
-    )
-    intruder.init_transactions()
-    intruder.begin_transaction()
-    for partition in range(4):
-        intruder.produce(counting.topic("counts"), b"0", b"of-nobody", partition)
-    intruder.flush()
+    intruder = counting.intrude()
     counting.produce(1000)
     counting.wait_for(2000)
     worker.terminate()

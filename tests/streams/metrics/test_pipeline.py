@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -112,29 +113,18 @@ def test_the_result_is_what_plain_python_makes_of_the_logs(kit: Any, seed: int, 
         assert places == wanted
 
 
+@pytest.mark.parametrize(("steps", "checkpoints"), [(25, False), (40, True)])
 @RELAXED
 @given(seed=st.integers(0, 10**9), size=st.integers(0, 120))
-def test_batches_aborts_restarts_and_moved_partitions_change_nothing(
-    kit: Any, seed: int, size: int
+def test_batches_aborts_restarts_moved_partitions_and_checkpoints_change_nothing(
+    kit: Any, steps: int, checkpoints: bool, seed: int, size: int
 ) -> None:
+    # checkpoints are of any commit, by workers and standbys
     r = random.Random(seed)
     logs = [some_log(r, kit.start, size, f"user-{p}") for p in range(kit.partitions)]
     pipeline = kit.pipeline()
     append_all(pipeline, logs)
-    drive(pipeline, r, 25, failures=True)
-    assert kit.seen(pipeline.metrics()) == kit.expected(logs, kit.definitions)
-
-
-@RELAXED
-@given(seed=st.integers(0, 10**9), size=st.integers(0, 120))
-def test_checkpoints_of_any_commit_and_standbys_change_nothing(
-    kit: Any, seed: int, size: int
-) -> None:
-    r = random.Random(seed)
-    logs = [some_log(r, kit.start, size, f"user-{p}") for p in range(kit.partitions)]
-    pipeline = kit.pipeline()
-    append_all(pipeline, logs)
-    drive(pipeline, r, 40, failures=True, checkpoints=True)
+    drive(pipeline, r, steps, failures=True, checkpoints=checkpoints)
     assert kit.seen(pipeline.metrics()) == kit.expected(logs, kit.definitions)
 
 
