@@ -81,9 +81,9 @@ class ArchiveSink:
 
     def _write(self, partition: int, span: Range, rows: pl.DataFrame) -> None:
         # Offsets without a record belong to the next file. What retention took leaves a hole.
-        position, start = self._positions[partition], span.start
-        if position is not None and start <= self._read[partition]:
-            start = position
+        start = self._positions[partition]
+        if start is None or span.start > self._read[partition]:
+            self._positions[partition] = self._read[partition] = start = span.start
         rows = rows.filter(pl.col("offset") >= start)
         hours = rows["append_time"] // 3_600_000
         parts = rows.with_columns(run=hours.rle_id()).partition_by(

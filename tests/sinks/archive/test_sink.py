@@ -89,10 +89,14 @@ def test_a_file_stands_for_the_markers_before_it(
     assert coverage(parquet.folder / "default") == {0: 6}
 
 
+@pytest.mark.parametrize("proven", [False, True])
 def test_what_retention_took_stays_a_hole(
-    parquet: Any, opened: Any, message: Any, batch: Any
+    parquet: Any, opened: Any, message: Any, batch: Any, proven: bool
 ) -> None:
     opened.write(batch(opened, [message("events", 0, 0, view())]))
+    if proven:  # as the sink does while nothing comes, to see that it still owns the partition
+        empty = parquet.batch(0, 0, ("a", 1.0)).frame.clear()
+        opened.write(Batch(topic="events", ranges={0: Range(start=7, end=7)}, frame=empty))
     opened.write(batch(opened, [message("events", 0, 7, view())]))
     assert coverage(parquet.events) == {0: 1}
     assert parquet.sink().open(ALL) == {("events", 0): 8}
