@@ -24,6 +24,7 @@ RECORDS: dict[str, type] = {
     cls.__name__: cls
     for cls in (
         records.Tick,
+        records.Control,
         records.DeadLetter,
         records.LateEvent,
         records.MetricUpdate,

@@ -218,7 +218,7 @@ def _columns_of(topic: str) -> dict[str, Any]:
     `partition` and `offset` are the message's own, also where the record has such fields.
     """
     if topic == EVENTS.name:
-        return dict(COLUMNS)
+        return {**COLUMNS, "control": ["null", "string"]}  # of ticks
     records = TOPICS[topic].records if topic in TOPICS else ()
     fields = [field for name in records for field in avro_schema(RECORDS[name])["fields"]]
     return {field["name"]: field["type"] for field in fields if field["name"] not in PLACE}

@@ -18,12 +18,29 @@ TIME = "timestamp-millis"
 
 Time = Annotated[int, TIME]
 
+MARKER_TIME = 1
+"""ms; the timestamp of ticks that leave the watermark as it is."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tick:
     """Time passes in an idle partition of `events`: advances its watermark, is no event."""
 
     timestamp: Time
+    control: str | None = None
+    """A definition that takes effect here (`control.py`); its tick has no time: MARKER_TIME."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Control:
+    """A definition that changes while workers run, or its end where the body is null."""
+
+    kind: str
+    """What it defines: `segments`, `experiment`."""
+    name: str
+    version: int
+    body: str | None
+    """JSON."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -50,6 +50,13 @@ EVENTS = Topic(
     retention_ms=7 * DAY_MS,
     description="Every event, of all types, and the ticks of idle partitions.",
 )
+CONTROL = Topic(
+    name="control",
+    key="kind/name",
+    records=("Control",),
+    cleanup="compact",
+    description="Definitions that change while workers run; latest wins.",
+)
 DEAD_LETTERS = Topic(
     name="dead-letters",
     key="topic/partition/offset",
@@ -98,6 +105,7 @@ TOPICS: Mapping[str, Topic] = {
     topic.name: topic
     for topic in (
         EVENTS,
+        CONTROL,
         DEAD_LETTERS,
         LATE_EVENTS,
         METRIC_PARTIALS,

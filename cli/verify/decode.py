@@ -54,7 +54,7 @@ class EventDecoder:
         if not 0 < (record.get("timestamp") or 0) < MAX_TIMESTAMP:
             return Rejected("invalid")
         if schema["name"] == _TICK:
-            return Tick(record["timestamp"])
+            return Tick(record["timestamp"], record.get("control"))
         user = record.get("user_id")
         if user is None:
             user = record.get("anonymous_id")

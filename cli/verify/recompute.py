@@ -20,6 +20,7 @@ from streamgauge.cli.verify.fate import Fate, SourcePartition
 from streamgauge.schemas.events import EVENT_TYPES
 from streamgauge.schemas.metric_fields import field_kind
 from streamgauge.schemas.metrics import Grain
+from streamgauge.schemas.records import MARKER_TIME
 
 FUTURE, AGENT_FAILED = "future", "agent_failed"
 _ROWS = 50_000
@@ -37,9 +38,10 @@ class Raw(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A decoded tick."""
+    """A decoded tick, maybe with a definition that takes effect there."""
 
     timestamp: int
+    control: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,8 @@ class Recomputation:
         partition = self._partitions[record.partition]
         if isinstance(event, Tick):
             self.counts["ticks"] += 1
-            partition.tick(min(event.timestamp, record.append_time))  # its writer's clock may err
+            if event.timestamp != MARKER_TIME:
+                partition.tick(min(event.timestamp, record.append_time))  # its clock may err
             return
         if isinstance(event, Rejected):
             self.dead_letters[at] = event.reason

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from streamgauge.schemas.records import MARKER_TIME
 from streamgauge.streams.metrics.keys import combine
 from streamgauge.streams.metrics.runs import Runs
 
@@ -144,13 +145,18 @@ class _Log:
         return _Log(
             partition=partition,
             offset=frame["offset"].to_numpy(),
-            timestamp=np.where(is_tick, np.minimum(timestamp, append_time), timestamp),
+            timestamp=np.where(is_tick, _passed(timestamp, append_time), timestamp),
             is_tick=is_tick,
             future=(timestamp > append_time + FUTURE_MS) & ~is_tick,
             event_id=frame["event_id"],
             key=_key(read["first"], partition),
             check=_check(read["second"]),
         )
+
+
+def _passed(timestamp: Array, append_time: Array) -> Array:
+    """The time that ticks say has come; their writer's clock may err."""
+    return np.where(timestamp == MARKER_TIME, NONE, np.minimum(timestamp, append_time))
 
 
 def _key(hashes: pl.Series, partition: Array) -> Array:

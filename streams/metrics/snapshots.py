@@ -50,7 +50,7 @@ from streamgauge.streams.metrics.source import Settings as SourceSettings
 
 Array = np.ndarray
 
-FORMAT = 1
+FORMAT = 2
 """To be raised whenever a state is made or kept in another way."""
 
 
@@ -59,6 +59,20 @@ def identity(versions: Sequence[str], *settings: Any) -> str:
     probe = pl.DataFrame({"text": ["a", None], "whole": [1, -1], "real": [0.5, 2.0]})
     hashes = [column.hash(seed).to_list() for column in probe for seed in (0, 1)]
     return json.dumps([FORMAT, list(versions), settings, pl.__version__, hashes])
+
+
+def together(parts: Sequence[bytes]) -> bytes:
+    """Snapshots of several states as one."""
+    sizes = np.array([len(parts), *map(len, parts)], "<u8")
+    return b"".join([sizes.tobytes(), *parts])
+
+
+def apart(snapshot: memoryview) -> list[memoryview]:
+    """What `together` put together."""
+    count = int(np.frombuffer(snapshot[:8], "<u8")[0])
+    ends = 8 + 8 * count + np.frombuffer(snapshot[8 : 8 + 8 * count], "<u8").cumsum()
+    starts = np.r_[8 + 8 * count, ends[:-1]]
+    return [snapshot[start:end] for start, end in zip(starts, ends, strict=True)]
 
 
 # -- the first stage -----------------------------------------------------------------------------

@@ -8,7 +8,7 @@ throttling, which is all that the clock is for.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
 import numpy as np
@@ -21,9 +21,11 @@ from streamgauge.schemas.metrics import Definitions
 from streamgauge.schemas.records import Tick
 from streamgauge.schemas.registry import Registry
 from streamgauge.schemas.topics import EVENTS, METRIC_PARTIALS, METRIC_ROLLUPS, METRIC_USERS
+from streamgauge.streams.branch import Accepted, Branch, Horizon
 from streamgauge.streams.engine import telemetry
 from streamgauge.streams.engine.task import Batch, Output, Task
 from streamgauge.streams.metrics import emission, fate, merge, snapshots, source, updates
+from streamgauge.streams.metrics.clock import Clock
 from streamgauge.streams.metrics.fate import Original
 from streamgauge.streams.metrics.outputs import MergeOutputs, SourceOutputs
 from streamgauge.streams.metrics.plan import Plan
@@ -39,10 +41,9 @@ LATENESS_MS = 3_600_000
 
 
 class MetricSource(Task):
-    """Events to partials, late events and dead letters."""
+    """Events to partials, late events and dead letters; what is accepted also to the branches."""
 
     topic = EVENTS.name
-    changelogs = (METRIC_USERS.name,)
     tail = "input"
 
     def __init__(
@@ -54,11 +55,14 @@ class MetricSource(Task):
         lateness_ms: int = LATENESS_MS,
         consent_default: ConsentDefault = "granted",
         tick_after_ms: int = 5_000,
+        branches: Sequence[Branch] = (),
     ) -> None:
         """`partitions`: of metric-partials, which has as many as every topic of ours."""
         self._tick_after = tick_after_ms
+        self._branches = branches
+        self.changelogs = (METRIC_USERS.name, *(c for b in branches for c in b.changelogs))
         self._plan = Plan(definitions)
-        self.columns = self._plan.columns
+        self.columns = self._plan.columns.union({"control"}, *(b.columns for b in branches))
         self._settings = source.Settings(
             plan=self._plan,
             lateness=lateness_ms,
@@ -66,7 +70,8 @@ class MetricSource(Task):
         )
         self._codec = Codec(registry)
         versions = [grain.version for grain in self._plan.grains]
-        self.identity = snapshots.identity(versions, lateness_ms, consent_default)
+        others = [branch.identity for branch in branches]
+        self.identity = snapshots.identity(versions, lateness_ms, consent_default, others)
         self._encode = SourceOutputs(registry, versions, partitions)
         self._stable = self._state = source.SourceState()
         self._outputs: list[Output] = []
@@ -75,16 +80,22 @@ class MetricSource(Task):
         #: Committed records by (partition, fate): accepted, duplicate, late, future, tick.
         self.fates: Counter[tuple[int, str]] = Counter()
         self._new_fates: Counter[tuple[int, str]] = Counter()
+        self._resumed: dict[int, Horizon] = {}
+        """Partitions that are being restored without a snapshot."""
 
     @property
     def settled(self) -> bool:  # type: ignore[override]
-        return self._state.settled
+        return self._state.settled and all(branch.settled for branch in self._branches)
 
     def process(self, batch: Batch) -> None:
         if not batch.frame.height:
             return
         state, fates = source.step(self._state, batch.frame, self._settings)
         self._state = state
+        if self._branches:
+            accepted = Accepted.of(batch.frame, fates)
+            for branch in self._branches:
+                branch.process(accepted)
         if (fates.verdict == fate.LATE).any():
             self._outputs.append(self._encode.late_events(batch, fates))
         if (fates.verdict == fate.FUTURE).any():
@@ -103,9 +114,14 @@ class MetricSource(Task):
         yield self._encode.values(emitted)
         yield self._encode.watermarks(emitted)
         yield self._encode.saved(emitted)
+        horizons = {partition: _horizon(clock) for partition, clock in self._state.clocks.items()}
+        for branch in self._branches:
+            yield from branch.flush(now, horizons)
 
     def commit(self) -> None:
         self._stable, self._outputs = self._state, []
+        for branch in self._branches:
+            branch.commit()
         self.fates += self._new_fates
         for (_, fate_of), count in self._new_fates.items():
             telemetry.EVENTS.labels(fate_of).inc(count)
@@ -115,6 +131,8 @@ class MetricSource(Task):
         self._state, self._outputs = self._stable, []
         self._new_fates.clear()
         self._users_at = float("-inf")
+        for branch in self._branches:
+            branch.abort()
 
     def metadata(self, partition: int) -> str:
         clock = self._state.clocks.get(partition)
@@ -122,33 +140,60 @@ class MetricSource(Task):
 
     def resume_from(self, partition: int, offset: int, metadata: str) -> int:
         self._state = source.resumed(self._state, partition, offset, metadata, self._settings)
-        return self._state.clocks[partition].checkpoints[0][0]
+        self._resumed[partition] = _horizon(self._state.clocks[partition])
+        return self._resumed[partition].offset
 
     def snapshot(self) -> Callable[[int], bytes]:
         state, settings = self._stable, self._settings
         folded = cache(lambda: emission.folded(state, settings))
-        return lambda partition: snapshots.of_source(folded(), partition, settings)
+        others = [branch.snapshot() for branch in self._branches]
+
+        def of(partition: int) -> bytes:
+            mine = snapshots.of_source(folded(), partition, settings)
+            return snapshots.together([mine, *(other(partition) for other in others)])
+
+        return of
 
     def load(self, partition: int, snapshot: memoryview, at: int, offset: int, text: str) -> bool:
+        mine, *others = snapshots.apart(snapshot)
         loaded = snapshots.with_source(
-            self._state, partition, snapshot, at, (offset, text), self._settings
+            self._state, partition, mine, at, (offset, text), self._settings
         )
-        self._state = loaded or self._state
-        return loaded is not None
+        if loaded is None:
+            return False
+        for branch, other in zip(self._branches, others, strict=True):
+            if not branch.load(partition, other):
+                for each in self._branches:
+                    each.revoke({partition})
+                return False
+        self._state = loaded
+        return True
 
     def restore(
         self, changelog: str, keys: list[bytes], values: list[bytes | None], partition: int
     ) -> None:
-        self._changelog.setdefault(partition, {}).update(zip(keys, values, strict=True))
+        if changelog == METRIC_USERS.name:
+            self._changelog.setdefault(partition, {}).update(zip(keys, values, strict=True))
+        for branch in self._branches:
+            if changelog in branch.changelogs:
+                branch.restore(changelog, keys, values, partition)
 
     def replay(self, batch: Batch) -> None:
         self._restore_changelog()
-        if batch.frame.height:
-            self._state, _ = source.step(self._state, batch.frame, self._settings, replay=True)
+        if not batch.frame.height:
+            return
+        self._state, fates = source.step(self._state, batch.frame, self._settings, replay=True)
+        if self._branches:
+            accepted = Accepted.of(batch.frame, fates).after(self._resumed)
+            for branch in self._branches:
+                branch.replay(accepted)
 
     def restored(self, partitions: set[int]) -> None:
         self._restore_changelog()
         self._state = emission.forgotten(self._state, partitions, self._settings)
+        for branch in self._branches:
+            branch.restored(partitions)
+        self._resumed.clear()
 
     def revoke(self, partitions: set[int]) -> None:
         same = self._state is self._stable
@@ -156,6 +201,9 @@ class MetricSource(Task):
         self._state = self._stable if same else source.without(self._state, partitions)
         for partition in partitions:
             self._changelog.pop(partition, None)
+            self._resumed.pop(partition, None)
+        for branch in self._branches:
+            branch.revoke(partitions)
 
     def ticks(self, now_ms: int, idle: set[int]) -> Iterable[Output]:
         ticks = source.idle_ticks(self._state, now_ms, self._tick_after)
@@ -195,6 +243,11 @@ class MetricSource(Task):
                     sketches[place] = Sketch(data=row["sketch"], emitted=False, saved=True)
         self._changelog = {}
         self._state = source.restored(self._state, sketches, originals)
+
+
+def _horizon(clock: Clock) -> Horizon:
+    offset, timestamp = clock.checkpoints[0]
+    return Horizon(offset=offset, timestamp=timestamp)
 
 
 class MetricMerge(Task):
