@@ -1,0 +1,58 @@
+"""Which variant of an experiment a user gets: a hash of names, so everybody finds the same one.
+
+Upstream: a definition (`schemas.experiments`) or its JSON. Downstream: the SDK, the collector, the
+simulator; the browser's tracker computes the same in JavaScript, and tests hold both to the
+vectors of `tests/data/assignment.json`.
+
+    bucket(purpose) = (first 53 bits of SHA-256("<experiment>/<purpose>/<user>")) / 2^53
+    in the experiment   bucket("allocation") < allocation
+    variant             the first whose weights, added up in the listed order, exceed
+                        bucket("variant") * (all weights together)
+
+Invariants: nothing but doubles and SHA-256, so every language agrees to the last bit; the two
+buckets are independent, so a raised allocation takes users in and never moves one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+
+def bucket(experiment: str, purpose: str, user: str) -> float:
+    """A number in [0, 1), evenly spread over users."""
+    digest = hashlib.sha256(f"{experiment}/{purpose}/{user}".encode()).digest()
+    return float(int.from_bytes(digest[:8], "big") >> 11) / 2**53
+
+
+def is_allocated(experiment: str, user: str, allocation: float) -> bool:
+    """Whether the user takes part at all."""
+    return bucket(experiment, "allocation", user) < allocation
+
+
+def variant(experiment: str, user: str, weights: Sequence[tuple[str, float]]) -> str | None:
+    """The variant of a user who takes part; None if no weight is above 0."""
+    total = 0.0
+    for _, weight in weights:
+        total += weight
+    share = bucket(experiment, "variant", user) * total
+    reached, last = 0.0, None
+    for name, weight in weights:
+        reached += weight
+        if weight > 0:
+            last = name
+            if share < reached:
+                return name
+    return last
+
+
+def assign(
+    experiment: str,
+    user: str,
+    weights: Iterable[tuple[str, float]],
+    allocation: float = 1.0,
+) -> str | None:
+    """The user's variant, or None outside the allocation."""
+    if not is_allocated(experiment, user, allocation):
+        return None
+    return variant(experiment, user, tuple(weights))
