@@ -10,7 +10,8 @@ where it likes: after a restart it gets its changelogs' rows, and the events sin
 An output topic can be the changelog, though rows are held back by throttling: a row says through
 which source offset it is (`emitted_offset`), `replay` applies later events only, and `flush` writes
 every row held back that has an event which a replay would not bring: one at an offset before the
-horizon's, or with a timestamp that is not after the horizon's.
+horizon's, or with a timestamp that is not after the horizon's. Where a definition changed, it
+writes all of them with it: events before the change are never applied after it.
 
 Invariants: nothing but the log decides a value; `process` and `flush` touch the working state only.
 """

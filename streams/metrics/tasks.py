@@ -193,7 +193,8 @@ class MetricSource(Task):
         self._state = emission.forgotten(self._state, partitions, self._settings)
         for branch in self._branches:
             branch.restored(partitions)
-        self._resumed.clear()
+        for partition in partitions:
+            self._resumed.pop(partition, None)
 
     def revoke(self, partitions: set[int]) -> None:
         same = self._state is self._stable

@@ -29,8 +29,9 @@ from streamgauge.schemas.metrics import (
     Selection,
     load_definitions,
 )
-from streamgauge.schemas.records import Tick
+from streamgauge.schemas.records import MARKER_TIME, Tick
 from streamgauge.schemas.registry import Registry, open_registry
+from streamgauge.streams.branch import Branch
 from streamgauge.streams.engine.task import Batch, Output, Task
 from streamgauge.streams.metrics.tasks import MetricMerge, MetricSource
 
@@ -113,6 +114,7 @@ class Pipeline:
     registry: Registry
     lateness: int = LATENESS
     partitions: int = PARTITIONS
+    branches: Callable[[], Sequence[Branch]] = tuple
     topics: dict[str, list[list[Message]]] = field(default_factory=dict)
     now: float = 0.0
 
@@ -124,7 +126,11 @@ class Pipeline:
         count, late = self.partitions, self.lateness
         self.source = self._stage(
             lambda: MetricSource(
-                self.definitions, self.registry, partitions=count, lateness_ms=late
+                self.definitions,
+                self.registry,
+                partitions=count,
+                lateness_ms=late,
+                branches=self.branches(),
             )
         )
         self.merge = self._stage(
@@ -135,6 +141,8 @@ class Pipeline:
 
     def _stage(self, make: Callable[[], Task]) -> Stage:
         task = make()
+        for name in task.changelogs:
+            self.topics.setdefault(name, [[] for _ in range(self.partitions)])
         decoder = Decoder(self.registry, task.topic, task.columns)
         every = range(self.partitions)
         stage = Stage(make, task, decoder, dict.fromkeys(every, 0), {})
@@ -145,9 +153,9 @@ class Pipeline:
         return stage
 
     def append(self, partition: int, event: dict[str, Any], appended: int | None = None) -> None:
-        """An event, or a tick: {"event_type": "tick", "timestamp": ...}."""
+        """An event, or a tick: {"event_type": "tick", "timestamp": ...}, maybe with a control."""
         if event["event_type"] == "tick":
-            record: Any = Tick(timestamp=event["timestamp"])
+            record: Any = Tick(timestamp=event["timestamp"], control=event.get("control"))
         else:
             record = EVENT_TYPES[event["event_type"]](**event)
         at = event["timestamp"] if appended is None else appended
@@ -284,6 +292,8 @@ def decide(log: Sequence[dict[str, Any]], lateness: int) -> tuple[list[str], int
         time = record["timestamp"]
         if record["event_type"] == "tick":
             time = min(time, record.get("appended", time))
+            if record["timestamp"] == MARKER_TIME:
+                time = -math.inf
         floor = -math.inf if watermark is None else watermark - lateness
         if record["event_type"] == "tick":
             fates.append("tick")
@@ -296,7 +306,7 @@ def decide(log: Sequence[dict[str, Any]], lateness: int) -> tuple[list[str], int
         else:
             fates.append("accepted")
             accepted.append(record)
-        if fates[-1] in ("accepted", "tick"):
+        if fates[-1] in ("accepted", "tick") and time > -math.inf:
             watermark = time if watermark is None else max(watermark, time)
     return fates, watermark
 
