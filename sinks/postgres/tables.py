@@ -16,10 +16,9 @@ from typing import Any
 
 import polars as pl
 
+from streamgauge.sinks.postgres.columns import clean, hexed, json_text, source, time
 from streamgauge.sinks.postgres.ranges import Ranges
 
-SOURCE = ("source_partition", "source_offset")
-_EARLIEST, _LATEST = -62_135_596_800_000, 253_402_300_799_000
 _FUTURE_MS = 300_000
 
 
@@ -98,19 +97,19 @@ def metric_rows(frame: pl.DataFrame) -> pl.DataFrame:
         frame.explode(*lists)
         .drop_nulls("metrics")
         .select(
-            pl.col("window_start").pipe(_time),
+            pl.col("window_start").pipe(time),
             "window_size",
             pl.col("metrics").alias("metric"),
-            pl.col("dimensions").pipe(_json),
+            pl.col("dimensions").pipe(json_text),
             "version",
             pl.col("values").alias("value"),
             pl.col("numerators").alias("numerator"),
             pl.col("denominators").alias("denominator"),
             "users",
             "is_final",
-            *_source(),
+            *source(),
         )
-        .pipe(_clean)
+        .pipe(clean)
     )
 
 
@@ -118,12 +117,12 @@ def metric_keys(tombstones: pl.DataFrame) -> pl.DataFrame:
     """What the keys `window_size|window_start|version|dimensions` stand for."""
     parts = pl.col("key").cast(pl.String).str.splitn("|", 4)
     return tombstones.select(
-        parts.struct.field("field_1").cast(pl.Int64).pipe(_time).alias("window_start"),
+        parts.struct.field("field_1").cast(pl.Int64).pipe(time).alias("window_start"),
         parts.struct.field("field_0").alias("window_size"),
-        parts.struct.field("field_3").pipe(_json).alias("dimensions"),
+        parts.struct.field("field_3").pipe(json_text).alias("dimensions"),
         parts.struct.field("field_2").alias("version"),
-        *_source(),
-    ).pipe(_clean)
+        *source(),
+    ).pipe(clean)
 
 
 def dead_letter_rows(frame: pl.DataFrame) -> pl.DataFrame:
@@ -133,11 +132,11 @@ def dead_letter_rows(frame: pl.DataFrame) -> pl.DataFrame:
         "schema_id",
         "reason",
         "detail",
-        _bytes("payload"),
-        _bytes("key"),
-        pl.col("failed_at").pipe(_time),
-        *_source(),
-    ).pipe(_clean)
+        hexed("payload"),
+        hexed("key"),
+        pl.col("failed_at").pipe(time),
+        *source(),
+    ).pipe(clean)
 
 
 def late_event_rows(frame: pl.DataFrame) -> pl.DataFrame:
@@ -147,12 +146,12 @@ def late_event_rows(frame: pl.DataFrame) -> pl.DataFrame:
         "event_id",
         "event_type",
         "user_id",
-        pl.col("timestamp").pipe(_time),
-        pl.col("watermark").pipe(_time),
+        pl.col("timestamp").pipe(time),
+        pl.col("watermark").pipe(time),
         "schema_id",
-        _bytes("payload"),
-        *_source(),
-    ).pipe(_clean)
+        hexed("payload"),
+        *source(),
+    ).pipe(clean)
 
 
 def performance_rows(frame: pl.DataFrame, *, consent_default: str = "granted") -> pl.DataFrame:
@@ -164,7 +163,7 @@ def performance_rows(frame: pl.DataFrame, *, consent_default: str = "granted") -
         pl.col("timestamp") <= pl.col("append_time") + _FUTURE_MS,
     )
     return rows.select(
-        pl.col("timestamp").pipe(_time).alias("created_at"),
+        pl.col("timestamp").pipe(time).alias("created_at"),
         "event_id",
         pl.when(feed).then(pl.lit("feed_generated")).otherwise("method_name").alias("method_name"),
         pl.coalesce("generation_time_ms", "duration_ms").alias("duration_ms"),
@@ -172,9 +171,9 @@ def performance_rows(frame: pl.DataFrame, *, consent_default: str = "granted") -
         "response_size_bytes",
         "cache_hit",
         "error_type",
-        pl.lit(pl.Series("context", _contexts(rows), dtype=pl.String)).pipe(_json),
-        *_source(),
-    ).pipe(_clean)
+        pl.lit(pl.Series("context", _contexts(rows), dtype=pl.String)).pipe(json_text),
+        *source(),
+    ).pipe(clean)
 
 
 def _contexts(rows: pl.DataFrame) -> list[str | None]:
@@ -201,32 +200,3 @@ def _place() -> tuple[pl.Expr, ...]:
         key.str.extract(place, 2).cast(pl.Int32).alias("partition"),
         key.str.extract(place, 3).cast(pl.Int64).alias("offset"),
     )
-
-
-def _source() -> tuple[pl.Expr, pl.Expr]:
-    return (
-        pl.col("partition").alias("source_partition"),
-        pl.col("offset").alias("source_offset"),
-    )
-
-
-def _time(times: pl.Expr) -> pl.Expr:
-    return times.clip(_EARLIEST, _LATEST)
-
-
-def _bytes(name: str) -> pl.Expr:
-    return pl.format("\\x{}", pl.col(name).bin.encode("hex")).alias(name)
-
-
-def _json(column: pl.Expr) -> pl.Expr:
-    """jsonb refuses an escaped NUL as text refuses a plain one. A backslash escapes the next.
-
-    Twice, because a match takes the character before with it.
-    """
-    for _ in range(2):
-        column = column.str.replace_all(r"((?:^|[^\\])(?:\\\\)*)\\u0000", "${1}\ufffd")
-    return column
-
-
-def _clean(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.with_columns(pl.col(pl.String).str.replace_all("\0", "\ufffd", literal=True))
