@@ -6,7 +6,7 @@ goes record by record through fastavro.
 
 Invariants: every message is a row of the frame, a reject or a tombstone, and which of them (and
 the row's values) depends on the message and its schema alone; rows are sorted by partition and
-offset; the frame has the same columns and types whatever the batch holds.
+offset; the frame has the same columns and types whatever the batch holds, unless it is open-ended.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from streamgauge.schemas.errors import SchemaError, UndecodableRecord, UnknownSc
 from streamgauge.schemas.messages import Message, Messages
 from streamgauge.schemas.registry import Registry
 from streamgauge.schemas.reject import Reject
-from streamgauge.schemas.resolution import Resolution, check
+from streamgauge.schemas.resolution import Resolution, agreeing, check
 from streamgauge.schemas.topics import EVENTS, TOPICS
 from streamgauge.schemas.validity import FAULTY, TICK, fault, has_fault, outside_time, time_fault
 
@@ -59,9 +59,15 @@ class Decoder:
     """Decodes batches of one topic; `columns` are those that somebody needs (None: all)."""
 
     def __init__(
-        self, registry: Registry, topic: str, columns: Iterable[str] | None = None
+        self,
+        registry: Registry,
+        topic: str,
+        columns: Iterable[str] | None = None,
+        *,
+        open_ended: bool = False,
     ) -> None:
-        """`topic` is the name without the namespace."""
+        """`topic` is the name without the namespace. `open_ended`: also the columns that newer
+        writers bring, from the batch on in which the first record of theirs is."""
         self._registry = registry
         self._topic = topic
         self._events = topic == EVENTS.name
@@ -73,7 +79,7 @@ class Decoder:
         asked = None if columns is None else frozenset(columns) - {*PLACE, "user_key"}
         wanted = known if asked is None else _wanted(known, asked, topic)
         # A topic of somebody else has the columns that its schemas bring.
-        self._open = not known
+        self._open = open_ended or not known
         self._known = {name: _nullable(kind) for name, kind in known.items()}
         self._asked = asked
         if self._events:
@@ -139,19 +145,29 @@ class Decoder:
             if not isinstance(schema, dict) or schema.get("type") != "record":
                 raise UndecodableRecord("undecodable", "the schema is no record", schema_id)
             if self._open:
-                self._empty = None
-                self._columns |= {
-                    item["name"]: _nullable(item["type"])
-                    for item in schema["fields"]
-                    if item["name"] not in self._columns
-                    and item["name"] not in PLACE
-                    and (self._asked is None or item["name"] in self._asked)
-                }
+                self._add_columns(schema)
             schema = plain(schema)
             # All that we know, not what is asked for: readers of other columns must agree.
             check(schema_id, schema, self._known or self._columns)
-            plan = self._plans[head] = Resolution(schema_id, schema, self._columns)
+            columns = self._columns
+            if self._known and self._open:  # what no class of ours has is worth no refusal
+                columns = agreeing(schema, columns)
+            plan = self._plans[head] = Resolution(schema_id, schema, columns)
         return plan
+
+    def _add_columns(self, schema: Any) -> None:
+        added = {
+            item["name"]: _nullable(item["type"])
+            for item in schema["fields"]
+            if item["name"] not in self._columns
+            and item["name"] not in PLACE
+            and (self._asked is None or item["name"] in self._asked)
+        }
+        if added:
+            self._empty = None
+            self._columns |= added
+            if self._events:
+                self._event_columns += added
 
     def _joined(self, parts: list[pl.DataFrame]) -> pl.DataFrame:
         """All parts in one frame with all columns, in their final types."""

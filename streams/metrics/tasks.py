@@ -62,7 +62,7 @@ class MetricSource(Task):
         self._branches = branches
         self.changelogs = (METRIC_USERS.name, *(c for b in branches for c in b.changelogs))
         self._plan = Plan(definitions)
-        self.columns = self._plan.columns.union({"control"}, *(b.columns for b in branches))
+        self.columns = self._plan.columns.union(*(b.columns | {"control"} for b in branches))
         self._settings = source.Settings(
             plan=self._plan,
             lateness=lateness_ms,

@@ -98,7 +98,7 @@ def test_rows_hold_what_was_written(registry: Registry, codec: Codec, messages: 
     values = [codec.encode("events", event) for event in EVENTS]
     frame = Decoder(registry, "events").decode(messages(values)).frame
     assert frame.columns[:9] == FIRST
-    assert set(frame.columns[9:]) == COLUMNS.keys() - set(FIRST)
+    assert set(frame.columns[9:]) == {*COLUMNS, "control"} - set(FIRST)
     for row, value, event in zip(frame.iter_rows(named=True), values, EVENTS, strict=True):
         record = codec.decode(value).record
         assert {name: row[name] for name in record} == record
@@ -441,3 +441,33 @@ def test_a_topic_of_somebody_else_has_the_columns_of_its_schemas(
         ("e", None, None, None, [0.5]),
     ]
     assert Decoder(registry, "theirs", {"n"}).decode(messages(values)).frame.columns[4:] == ["n"]
+
+
+class TestOpenEnded:
+    """Columns that no class of ours has, from the batch on in which a newer writer is."""
+
+    def newer(self, registry: Registry, name: str, kind: Any, value: Any) -> list[bytes]:
+        schema = foreign(name, {"name": "currency", "type": kind})
+        return write(registry, schema, FOREIGN | {"currency": value})
+
+    def test_a_new_field_is_a_column_from_then_on(
+        self, registry: Registry, codec: Codec, messages: Messages
+    ) -> None:
+        decoder = Decoder(registry, "events", open_ended=True)
+        old = codec.encode("events", EVENTS[0])
+        assert "currency" not in decoder.decode(messages([old])).frame.columns
+        (new,) = self.newer(registry, "V2", ["null", "string"], "EUR")
+        both = decoder.decode(messages([old, new, old])).frame
+        assert both["currency"].to_list() == [None, "EUR", None]
+        assert decoder.decode(messages([old])).frame["currency"].to_list() == [None]
+        assert "currency" not in Decoder(registry, "events").decode(messages([new])).frame.columns
+
+    def test_two_writers_with_two_types_refuse_nobody(
+        self, registry: Registry, messages: Messages
+    ) -> None:
+        decoder = Decoder(registry, "events", open_ended=True)
+        values = self.newer(registry, "V2", "string", "EUR")
+        values += self.newer(registry, "V3", "double", 1.5)
+        batch = decoder.decode(messages(values))
+        assert batch.rejects == []
+        assert batch.frame["currency"].to_list() == ["EUR", None]

@@ -203,11 +203,11 @@ def test_idle_partitions_get_ticks(kit: Any, start: int) -> None:
     # Partition 1 never had a record: it goes as far as the others.
     [output] = task.ticks(start + 2_000, {0, 1})
     assert (output.topic, output.keys, output.partitions) == ("events", [None], 1)
-    assert pipeline.codec.decode(output.values[0]).record == {"timestamp": start}
+    assert pipeline.codec.decode(output.values[0]).record["timestamp"] == start
     assert list(task.ticks(start + 2_000, {0})) == []
     # Partition 0 has been idle for six seconds, and so is six seconds further.
     [output] = task.ticks(start + 7_000, {0})
-    assert pipeline.codec.decode(output.values[0]).record == {"timestamp": start + 6_000}
+    assert pipeline.codec.decode(output.values[0]).record["timestamp"] == start + 6_000
 
 
 def test_a_changed_definition_counts_from_where_it_began(kit: Any, start: int) -> None:
