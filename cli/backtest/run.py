@@ -82,25 +82,20 @@ def compute(asked: Backtest, lines: Lines, progress: Callable[[int], None]) -> R
         consent_default=asked.consent_default,
         partitions=asked.partitions,
     )
-    both = {
-        name: Sessions(
-            Settings(
-                lateness=asked.lateness,
-                identifiable=identifiable_rows(asked.consent_default),
-                by_device=name == "device_sessions",
-                conversions=asked.conversions,
-            )
+    sessions = Sessions(
+        Settings(
+            lateness=asked.lateness,
+            identifiable=identifiable_rows(asked.consent_default),
+            conversions=asked.conversions,
         )
-        for name in ("sessions", "device_sessions")
-    }
+    )
     verdicts: Counter[int] = Counter()
     late, future = [LATE.to_frame()], [lines.rejected]
 
     def add(batch: pl.DataFrame, *, last: bool = False) -> Mapping[int, int]:
         fates = metrics.add(batch, last=last)
         accepted = batch.filter(pl.Series(fates.verdict == fate.ACCEPTED))
-        for sessions in both.values():
-            sessions.add(accepted, fates.watermarks)
+        sessions.add(accepted, fates.watermarks)
         is_late = fates.verdict == fate.LATE
         late.append(_late(batch.filter(pl.Series(is_late)), fates.watermark[is_late]))
         future.append(_future(batch.filter(pl.Series(fates.verdict == fate.FUTURE))))
@@ -116,7 +111,7 @@ def compute(asked: Backtest, lines: Lines, progress: Callable[[int], None]) -> R
     rejected = pl.concat(future).sort("line")
     tables = {
         "metrics": metrics.table(),
-        **{name: sessions.table() for name, sessions in both.items()},
+        **sessions.tables(),
         "late_events": _placed(pl.concat(late).sort("line"), asked.path),
         "dead_letters": _placed(rejected, asked.path),
     }

@@ -2,57 +2,50 @@
 
     time      --------------------------------------------------------------->
     floor                        |  watermark - L, in whole minutes
-    settled   a..b     c..d..e   |  f     g        events may come between these, not those
-              over     joined       kept one by one
+    spans     a..b     c....e    |  f..g     events may come beside and inside these, not those
+              over     a start that stays
 
-Upstream: events that `streams.metrics.fate` accepted. Downstream: rows of `sessions` and
-`device_sessions`, latest wins. A session is told while it is open, when it changes, and for the
-last time, `is_final`, when it is over: no accepted event can reach it once the floor is past its
-end + 30 min, or its start + 24 h. A late event may join two sessions, or give one an earlier start:
-a row that is no more is told as `is_gone`.
+Neighbours of one session become one span at once: no event that comes can part them. What may
+part them is a cut, 24 h after the start of a session. A start before the floor stays; any other is
+less than 24 h ago, as L is at most 23 h. So all cuts are known, and spans are never joined over
+one (`splitting.cuts`). With a greater L events are kept one by one until they are behind the floor.
+
+Upstream: `spans.arrived`. Downstream: rows of `sessions` and `device_sessions`, latest wins. A
+session is told while it is open, when it changes, and for the last time, `is_final`, when it is
+over: no accepted event can reach it once the floor is past its end + 30 min, or its start + 24 h. A
+late event may join two sessions, or give one an earlier start: a row that is no more is told as
+gone. Sessions that changed wait in a slot until `flush` is asked for it: that is all the throttling.
 
 Invariants: states are never changed in place; what is told in the end depends on the events and the
-watermarks alone, not on batches or the order of arrival; a final row never changes.
+watermarks alone, not on batches or the order of arrival; a final row never changes; `open` holds
+the sessions as they were told last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
 
+from streamgauge.streams.latest import Latest
 from streamgauge.streams.metrics.fate import NONE
 from streamgauge.streams.metrics.keys import combine
-from streamgauge.streams.metrics.runs import Run, Runs
+from streamgauge.streams.metrics.runs import Run
 from streamgauge.streams.sessions import spans
-from streamgauge.streams.sessions.spans import CONVERSIONS, NO_SPANS
-from streamgauge.streams.sessions.splitting import begins, closed
+from streamgauge.streams.sessions.spans import CONVERSIONS, NO_RUN, NO_SPANS, Arrived
+from streamgauge.streams.sessions.splitting import CAP_MS, begins, closed, cuts
 
 Array = np.ndarray
 
 FLOOR_MS = 60_000
+JOINED_UP_TO_MS = CAP_MS - 3_600_000
+"""With a greater lateness, a start that may still move can be a day ago."""
 
-KEY = ("user_id", "device_type", "started_at")
-ROWS = pl.Schema(
-    {
-        "user_id": pl.String(),
-        "device_type": pl.String(),
-        "started_at": pl.Int64(),
-        "ended_at": pl.Int64(),
-        "duration_seconds": pl.Float64(),
-        "events": pl.Int64(),
-        "page_views": pl.Int64(),
-        "entry_page": pl.String(),
-        "exit_page": pl.String(),
-        "conversions": pl.Int64(),
-        "is_bounce": pl.Boolean(),
-        "is_final": pl.Boolean(),
-        "is_gone": pl.Boolean(),
-    }
-)
-"""What is told, with times in int ms; device_type is null where sessions are over devices."""
+SLOTS = 8
+_MANY = 100_000
+"""Waiting events that are told without further waiting: memory is worth more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,144 +54,230 @@ class Settings:
 
     lateness: int
     identifiable: pl.Expr
-    by_device: bool = False
     conversions: tuple[str, ...] = CONVERSIONS
 
 
 @dataclass(frozen=True, kw_only=True)
-class SessionState:
-    """The spans of sessions that are not over."""
+class Slot:
+    """Events of some keys since these were told."""
 
-    spans: Runs = NO_SPANS
-    told: Runs = NO_SPANS
-    """The spans of which sessions were told last."""
-    floors: Mapping[int, int] = field(default_factory=dict)
+    events: tuple[Run, ...] = ()
+    oldest: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    """By partition: an offset and a time that none of them is below."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionState:
+    """Sessions that are not over."""
+
+    open: Latest = NO_SPANS
+    waiting: tuple[Slot, ...] = (Slot(),) * SLOTS
+    watermarks: Mapping[int, int] = field(default_factory=dict)
     """By source partition."""
+    floors: Mapping[int, int] = field(default_factory=dict)
     swept: Mapping[int, int] = field(default_factory=dict)
     """The floors at which sessions were closed last."""
-    changed: tuple[Array, ...] = ()
-    """Keys with new events since they were told."""
+    offsets: Mapping[int, int] = field(default_factory=dict)
+    """The last one of each partition whose event is in the state."""
+
+    @property
+    def waits(self) -> int:
+        """How many events have not been told."""
+        return sum(len(run.key) for slot in self.waiting for run in slot.events)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What is to be told of some keys."""
+
+    sessions: Run = NO_RUN
+    """Spans of whole sessions that changed, or are over."""
+    is_final: Array = field(default_factory=lambda: np.zeros(0, bool))
+    gone: Run = NO_RUN
+    """Spans of sessions that were told and are no more."""
+    parts: Run = NO_RUN
+    """The spans of those open sessions that are kept as several."""
+    parts_begin: Array = field(default_factory=lambda: np.zeros(0, bool))
+    """Which of them is the first of its session."""
 
 
 def step(
-    state: SessionState, events: pl.DataFrame, watermarks: Mapping[int, int], settings: Settings
+    state: SessionState, run: Run, arrived: Arrived, watermarks: Mapping[int, int], lateness: int
 ) -> SessionState:
-    """The state after a batch of accepted events, in any order, and the watermarks after it."""
-    floors = {
-        partition: (watermark - settings.lateness) // FLOOR_MS * FLOOR_MS
-        for partition, watermark in watermarks.items()
-        if watermark != NONE
-    }
-    state = replace(state, floors={**state.floors, **floors})
-    mine = events.filter(settings.identifiable)
-    if not mine.height:
-        return state
-    new = spans.of_events(mine, settings.by_device, settings.conversions)
-    return replace(
+    """The state after a batch: `run` is `arrived.users` or `arrived.devices`."""
+    known = {p: watermark for p, watermark in watermarks.items() if watermark != NONE}
+    floors = {p: (watermark - lateness) // FLOOR_MS * FLOOR_MS for p, watermark in known.items()}
+    state = replace(
         state,
-        spans=state.spans.add(new.key, *new.columns),
-        changed=(*state.changed, np.unique(new.key)),
+        watermarks={**state.watermarks, **known},
+        floors={**state.floors, **floors},
+        offsets={**state.offsets, **arrived.offsets},
+    )
+    if not len(run.key):
+        return state
+    slot = slot_of(run.key)
+    order = np.argsort(slot, kind="stable")
+    ends = np.bincount(slot, minlength=SLOTS).cumsum().tolist()
+    sorted_run = run.take(order)
+    waiting = []
+    for begin, end, one in zip([0, *ends], ends, state.waiting, strict=False):
+        if begin < end:
+            part = _slice(sorted_run, begin, end)
+            oldest = dict(one.oldest)
+            for partition, (offset, time) in arrived.oldest.items():
+                at, earliest = oldest.get(partition, (offset, time))
+                oldest[partition] = (at, min(earliest, time))
+            one = Slot(events=(*one.events, part), oldest=oldest)
+        waiting.append(one)
+    return replace(state, waiting=tuple(waiting))
+
+
+def slot_of(key: Array) -> Array:
+    """Which sessions are told together."""
+    return (key % np.uint64(SLOTS)).astype(np.int8)
+
+
+def close(state: SessionState, lateness: int) -> tuple[SessionState, Told]:
+    """Tell the keys of which some session is over."""
+    if state.floors == state.swept:
+        return state, Told()
+    floors = _table(state.floors)
+
+    def is_over(columns: Sequence[Array]) -> Array:
+        floor = floors[columns[spans.PARTITION]]
+        return closed(columns[spans.START], columns[spans.END], floor)
+
+    keys = [state.open.where(is_over).key]
+    for slot in state.waiting:
+        keys += [run.key[is_over(run.columns)] for run in slot.events]
+    state = replace(state, swept=state.floors)
+    due = np.unique(np.concatenate(keys))
+    if not len(due):
+        return state, Told()
+    found, waiting = [], []
+    for slot in state.waiting:
+        whole = _concatenated(slot.events)
+        mine = np.isin(whole.key, due)
+        found.append(whole.take(mine.nonzero()[0]))
+        rest = whole.take((~mine).nonzero()[0]) if mine.any() else whole
+        waiting.append(Slot(events=(rest,) if len(rest.key) else (), oldest=slot.oldest))
+    state = replace(state, waiting=tuple(waiting))
+    return _told(state, due, _concatenated(found), lateness)
+
+
+def due(state: SessionState, needed: Mapping[int, tuple[int, int]]) -> set[int]:
+    """The slots that cannot wait: what has an offset or a time up to the needed is not read again.
+
+    `needed`: by partition an offset, below which nothing is read, and a time, up to which.
+    """
+    if state.waits > _MANY:
+        return set(range(SLOTS))
+    return {
+        number
+        for number, slot in enumerate(state.waiting)
+        if any(
+            partition in needed and (offset < needed[partition][0] or time <= needed[partition][1])
+            for partition, (offset, time) in slot.oldest.items()
+        )
+    }
+
+
+def flush(
+    state: SessionState, lateness: int, slots: set[int] | None = None
+) -> tuple[SessionState, Told]:
+    """Tell what changed of the keys in these slots, or in all."""
+    wanted = set(range(SLOTS)) if slots is None else slots
+    events = [run for n, slot in enumerate(state.waiting) if n in wanted for run in slot.events]
+    if not events:
+        return state, Told()
+    waiting = tuple(Slot() if n in wanted else slot for n, slot in enumerate(state.waiting))
+    whole = _concatenated(events)
+    state = replace(state, waiting=waiting)
+    return _told(state, np.unique(whole.key), whole, lateness)
+
+
+def _told(
+    state: SessionState, keys: Array, events: Run, lateness: int
+) -> tuple[SessionState, Told]:
+    """Join what is open of these keys with these events of theirs."""
+    which, columns = state.open.find(keys)
+    kept = spans.ordered(Run(key=keys[which], columns=columns))
+    before = _sessions(kept)
+    now = spans.ordered(_concatenated([kept, events]))
+    is_first = _begins(now)
+    sessions = spans.joined(now, is_first)
+    floors = _table(state.floors)
+    final = _over(sessions, floors)
+    is_open = ~final[is_first.cumsum() - 1]
+    left, is_first = now.take(is_open.nonzero()[0]), is_first[is_open]
+    if lateness <= JOINED_UP_TO_MS:
+        apart = cuts(left.key, left.columns[spans.START], is_first)
+    else:
+        apart = left.columns[spans.END] >= floors[left.columns[spans.PARTITION]]
+    left, is_first = spans.joined(left, is_first | apart), is_first[is_first | apart]
+    state = replace(state, open=state.open.put(keys, left))
+    several = _several(is_first)
+    news = (final | ~_among(sessions, before, spans.EVENTS)).nonzero()[0]
+    return state, Told(
+        sessions=sessions.take(news),
+        is_final=final[news],
+        gone=before.take((~_among(before, sessions)).nonzero()[0]),
+        parts=left.take(several),
+        parts_begin=is_first[several],
     )
 
 
-def flush(state: SessionState) -> tuple[SessionState, pl.DataFrame]:
-    """The sessions to tell: those that changed, are over, or are gone; with the columns ROWS."""
-    floors = np.full(max(state.floors, default=0) + 1, NONE)
-    for partition, floor in state.floors.items():
-        floors[partition] = floor
-    due = _due(state, floors)
-    keys = np.unique(np.concatenate([due, *state.changed]))
-    if not len(keys):
-        return replace(state, swept=state.floors, changed=()), ROWS.to_frame()
-    before = _sessions(_found(state.told, keys))
-    now = _found(state.spans, keys)
-    is_first = begins(now.key, now.columns[spans.START], now.columns[spans.END])
-    sessions = spans.joined(now, is_first)
-    final = _closed(sessions, floors)
-    news = _rows(sessions.take(_news(before, sessions, final)), floors)
-    rows = pl.concat([news, _gone(before, sessions)], how="diagonal")
-    table = state.spans
-    if len(due):
-        settled = _settled(now, is_first, final, floors)
-        settled = settled.take(np.isin(settled.key, due).nonzero()[0])
-        table = table.keep(lambda run: ~np.isin(run.key, due)).add(settled.key, *settled.columns)
-    state = replace(state, spans=table, told=table, swept=state.floors, changed=())
-    return state, rows
+def _begins(run: Run) -> Array:
+    return begins(run.key, run.columns[spans.START], run.columns[spans.END])
 
 
-def _due(state: SessionState, floors: Array) -> Array:
-    """Keys of whose sessions some may be over."""
-    if state.floors == state.swept:
-        return np.zeros(0, np.uint64)
-    return np.unique(state.spans.where(lambda run: _closed(run, floors)).key)
+def _sessions(run: Run) -> Run:
+    return spans.joined(run, _begins(run))
 
 
-def _closed(run: Run, floors: Array) -> Array:
+def _over(run: Run, floors: Array) -> Array:
     columns = run.columns
     floor = floors[columns[spans.PARTITION]]
     return closed(columns[spans.START], columns[spans.END], floor)
 
 
-def _found(table: Runs, keys: Array) -> Run:
-    which, columns = table.find(keys)
-    return spans.ordered(Run(key=keys[which], columns=columns))
+def _among(some: Run, others: Run, *columns: int) -> Array:
+    """Which are there with the same start and these columns. With the same start and number of
+    events, a session has the same events: new ones only add to it."""
+    return np.isin(_names(some, columns), _names(others, columns))
 
 
-def _sessions(run: Run) -> Run:
-    return spans.joined(run, begins(run.key, run.columns[spans.START], run.columns[spans.END]))
+def _names(run: Run, columns: Sequence[int]) -> Array:
+    name = combine(run.key, run.columns[spans.START])
+    for column in columns:
+        name = combine(name, run.columns[column].astype(np.int64))
+    return name
 
 
-def _settled(run: Run, is_first: Array, final: Array, floors: Array) -> Run:
-    """Without the sessions that are over; what nothing can come between is joined."""
-    is_open = ~final[is_first.cumsum() - 1]
-    run, is_first = run.take(is_open.nonzero()[0]), is_first[is_open]
-    fixed = run.columns[spans.END] < floors[run.columns[spans.PARTITION]]
-    return spans.joined(run, is_first | ~fixed)
+def _several(is_first: Array) -> Array:
+    """Places of spans whose session has more than one."""
+    counts = np.diff(np.append(is_first.nonzero()[0], len(is_first)))
+    return (counts > 1)[is_first.cumsum() - 1].nonzero()[0]
 
 
-def _news(before: Run, sessions: Run, final: Array) -> Array:
-    """Of sessions: which were not told as they are. With the same start and number of events, a
-    session has the same events: new ones only add to it."""
-    names = combine(_names(sessions), sessions.columns[spans.EVENTS])
-    told = combine(_names(before), before.columns[spans.EVENTS])
-    return (final | ~np.isin(names, told)).nonzero()[0]
+def _table(floors: Mapping[int, int]) -> Array:
+    table = np.full(max(floors, default=0) + 1, NONE)
+    for partition, floor in floors.items():
+        table[partition] = floor
+    return table
 
 
-def _names(run: Run) -> Array:
-    return combine(run.key, run.columns[spans.START])
-
-
-def _rows(run: Run, floors: Array) -> pl.DataFrame:
-    columns = run.columns
-    start, end, events = columns[spans.START], columns[spans.END], columns[spans.EVENTS]
-    told = {
-        "user_id": columns[spans.USER].tolist(),
-        "device_type": columns[spans.DEVICE].tolist(),
-        "started_at": start,
-        "ended_at": end,
-        "duration_seconds": (end - start) / 1000,
-        "events": events,
-        "page_views": columns[spans.VIEWS],
-        "entry_page": columns[spans.ENTRY].tolist(),
-        "exit_page": columns[spans.EXIT].tolist(),
-        "conversions": columns[spans.CONVERTED],
-        "is_bounce": events == 1,
-        "is_final": _closed(run, floors),
-        "is_gone": np.zeros(len(events), bool),
-    }
-    return pl.DataFrame(told, schema=ROWS)
-
-
-def _gone(before: Run, sessions: Run) -> pl.DataFrame:
-    """The keys of sessions that were told and are no more."""
-    gone = before.take((~np.isin(_names(before), _names(sessions))).nonzero()[0])
-    columns = gone.columns
-    return pl.DataFrame(
-        {
-            "user_id": columns[spans.USER].tolist(),
-            "device_type": columns[spans.DEVICE].tolist(),
-            "started_at": columns[spans.START],
-            "is_gone": np.ones(len(gone.key), bool),
-        },
-        schema={name: ROWS[name] for name in (*KEY, "is_gone")},
+def _concatenated(runs: Sequence[Run]) -> Run:
+    runs = [run for run in runs if len(run.key)]
+    if len(runs) <= 1:
+        return runs[0] if runs else NO_RUN
+    return Run(
+        key=np.concatenate([run.key for run in runs]),
+        columns=tuple(
+            np.concatenate(columns) for columns in zip(*(run.columns for run in runs), strict=True)
+        ),
     )
+
+
+def _slice(run: Run, begin: int, end: int) -> Run:
+    return Run(key=run.key[begin:end], columns=tuple(column[begin:end] for column in run.columns))

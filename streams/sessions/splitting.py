@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from streamgauge.streams.metrics.fate import NONE
 from streamgauge.streams.metrics.keys import firsts
 
 Array = np.ndarray
@@ -24,9 +25,9 @@ CAP_MS = 24 * 3_600_000
 
 
 def begins(key: Array, start: Array, end: Array) -> Array:
-    """Whether each span begins a session; they are sorted by key and time."""
+    """Whether each span begins a session; they are sorted by key and start."""
     is_first = firsts(key)
-    is_first[1:] |= start[1:] - end[:-1] > GAP_MS
+    is_first[1:] |= start[1:] - _reached(key, start, end) > GAP_MS
     opened = start[np.maximum.accumulate(np.where(is_first, np.arange(len(key)), 0))]
     rest = np.arange(len(key))
     while True:  # once a day of the longest run of events
@@ -38,6 +39,46 @@ def begins(key: Array, start: Array, end: Array) -> Array:
         opened[rest] = start[rest[heads]][heads.cumsum() - 1]
 
 
+def _reached(key: Array, start: Array, end: Array) -> Array:
+    """Of each span but the first: how far those of its key before it reach.
+
+    Spans of several events do not overlap, so the last of them reaches furthest of them all.
+    """
+    wide = np.maximum.accumulate(np.where(end > start, np.arange(len(key)), -1))[:-1]
+    known = (wide >= 0) & (key[wide] == key[1:])
+    return np.maximum(end[:-1], np.where(known, end[wide], NONE))
+
+
+def cuts(key: Array, start: Array, is_first: Array) -> Array:
+    """Whether a session of the span's key can be cut between the span and the one before it.
+
+    A session that a late event lengthens is cut 24 h after its start, and that may be within the
+    one that follows now. So spans are never joined over such a place.
+    """
+    begun = firsts(key)
+    first = start[np.maximum.accumulate(np.where(begun, np.arange(len(key)), 0))]
+    far = start - first >= CAP_MS
+    if not far.any():
+        return np.zeros(len(key), bool)
+    heads = is_first.nonzero()[0]
+    keys = np.concatenate([key[heads], key])
+    times = np.concatenate([start[heads] + CAP_MS, start])
+    is_span = np.arange(len(keys)) >= len(heads)
+    order = np.lexsort((is_span, times, keys))
+    passed = (~is_span[order]).cumsum()
+    count = np.empty(len(keys), np.int64)
+    count[order] = passed
+    found = np.diff(count[len(heads) :], prepend=0) != 0
+    return found & ~begun
+
+
 def closed(start: Array, end: Array, floor: Array) -> Array:
     """Whether these are over, where no event before `floor` can come any more."""
     return (end + GAP_MS < floor) | (start + CAP_MS <= floor)
+
+
+def closes(start: Array, end: Array) -> Array:
+    """The floor, in whole minutes, at which these are over."""
+    return np.minimum(
+        (end + GAP_MS) // 60_000 * 60_000 + 60_000, -(-(start + CAP_MS) // 60_000) * 60_000
+    )

@@ -137,7 +137,9 @@ def test_a_sessions_row_says_all_of_it(run: Run, tmp_path: Path) -> None:
             "entry_page": "/in",
             "exit_page": "/in",
             "conversions": "2",
+            "playbacks": "0",
             "is_bounce": "false",
+            "is_binge": "false",
             "is_final": "false",
         }
     ]

@@ -6,20 +6,20 @@ from typing import Any
 import polars as pl
 
 from streamgauge.schemas.consent_columns import identifiable_rows
-from streamgauge.streams.sessions.sessions import KEY, ROWS, SessionState, Settings, flush, step
+from streamgauge.streams.sessions.rows import KEY, ROWS, changed, gone
+from streamgauge.streams.sessions.sessions import SessionState, Told, close, flush, step
+from streamgauge.streams.sessions.spans import COLUMNS, CONVERSIONS, arrived
 
 L = 3_600_000
 SCHEMA = {
     "partition": pl.Int32,
+    "offset": pl.Int64,
     "event_id": pl.String,
     "event_type": pl.String,
     "timestamp": pl.Int64,
     "user_key": pl.String,
     "consent_analytics": pl.Boolean,
-    "page_url": pl.String,
-    "device_type": pl.String,
-    "action": pl.String,
-    "name": pl.String,
+    **dict.fromkeys(sorted(COLUMNS), pl.String),
 }
 
 Row = dict[str, Any]
@@ -42,21 +42,25 @@ class Log:
     """Events in the order in which they arrive, and all that was told of their sessions."""
 
     def __init__(self, *, by_device: bool = False, lateness: int = L) -> None:
-        self.settings = Settings(
-            lateness=lateness, identifiable=identifiable_rows("granted"), by_device=by_device
-        )
+        self.by_device, self.lateness = by_device, lateness
+        self.identifiable = identifiable_rows("granted")
         self.state = SessionState()
         self.watermarks: dict[int, int] = {}
+        self.offset = 0
         self.table: dict[tuple[Any, ...], Row] = {}
         self.final: set[tuple[Any, ...]] = set()
 
     def add(self, events: Iterable[Row]) -> "Log":
         """A batch of accepted events."""
-        batch = list(events)
-        for row in batch:
+        batch = []
+        for row in events:
             self.tick(row["partition"], row["timestamp"])
-        frame = pl.DataFrame(batch, schema=SCHEMA)
-        self.state = step(self.state, frame, self.watermarks, self.settings)
+            batch.append(row | {"offset": self.offset})
+            self.offset += 1
+        frame = pl.DataFrame(batch, schema=SCHEMA).sort("partition", "offset")
+        found = arrived(frame, self.identifiable, CONVERSIONS)
+        run = found.devices if self.by_device else found.users
+        self.state = step(self.state, run, found, self.watermarks, self.lateness)
         return self
 
     def tick(self, partition: int, time: int) -> None:
@@ -66,28 +70,38 @@ class Log:
         """Time passes, without events."""
         for partition in self.watermarks:
             self.tick(partition, time)
-        self.state = step(self.state, pl.DataFrame(schema=SCHEMA), self.watermarks, self.settings)
-        return self
+        return self.add([])
 
-    def flush(self) -> list[Row]:
-        self.state, rows = flush(self.state)
-        assert rows.schema == ROWS
-        told = rows.to_dicts()
-        for row in told:
-            key = tuple(row[name] for name in KEY)
+    def flush(self, slots: set[int] | None = None) -> list[Row]:
+        """Everything that changed, or what is over and what changed in these slots."""
+        self.state, over = close(self.state, self.lateness)
+        told = self.take(over)
+        self.state, rest = flush(self.state, self.lateness, slots)
+        return told + self.take(rest)
+
+    def take(self, told: Told) -> list[Row]:
+        """As a sink does."""
+        rows = changed(told, by_device=self.by_device)
+        assert set(rows.schema.items()) <= set(ROWS.items())
+        for row in gone(told, by_device=self.by_device).to_dicts():
+            key = self.key(row)
             assert key not in self.final, "a final row changed"
-            if row["is_gone"]:
-                del self.table[key]
-            else:
-                self.table[key] = row
+            del self.table[key]
+        for row in rows.to_dicts():
+            key = self.key(row)
+            assert key not in self.final, "a final row changed"
+            self.table[key] = {"device_type": None} | row
             if row["is_final"]:
                 self.final.add(key)
-        return told
+        return rows.to_dicts()
+
+    def key(self, row: Row) -> tuple[Any, ...]:
+        return tuple(row.get(name) for name in KEY)
 
     def sessions(self) -> list[Row]:
         """The table without what tells how the rows came."""
         rows = (
-            {name: it for name, it in row.items() if name not in ("is_final", "is_gone")}
+            {name: it for name, it in row.items() if name != "is_final"}
             for row in self.table.values()
         )
         return ordered(rows)

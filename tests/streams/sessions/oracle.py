@@ -1,5 +1,6 @@
 """Sessions in a plain loop: what the frames must come to, however events arrive."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any
@@ -32,6 +33,12 @@ def sessions(events: Iterable[Mapping[str, Any]], by: tuple[str, ...]) -> list[d
 
 
 def session(events: list[Mapping[str, Any]], by: tuple[str, ...]) -> dict[str, Any]:
+    completed = {
+        (event["series_id"], event["episode"] or event["item_id"])
+        for event in events
+        if event["event_type"] == "playback" and event["action"] == "complete"
+    }
+    episodes = Counter(series for series, of in completed if series and of)
     pages = [event["page_url"].split("?")[0] for event in events if event["page_url"] is not None]
     return {
         "user_id": events[0]["user_key"],
@@ -48,5 +55,7 @@ def session(events: list[Mapping[str, Any]], by: tuple[str, ...]) -> dict[str, A
             or (event["event_type"] == "course_interaction" and event["action"] == "enroll")
             for event in events
         ),
+        "playbacks": sum(event["event_type"] == "playback" for event in events),
         "is_bounce": len(events) == 1,
+        "is_binge": max(episodes.values(), default=0) >= 3,
     }

@@ -1,14 +1,12 @@
 """Sessions of users and devices: drawn by hand, and against the oracle."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamgauge.schemas.consent_columns import identifiable_rows
-from streamgauge.streams.sessions.sessions import FLOOR_MS, flush
+from streamgauge.streams.sessions.sessions import FLOOR_MS, SLOTS, close, flush
 from tests.streams.sessions import oracle
 from tests.streams.sessions.conftest import L, Log, batches, event, ordered
 
@@ -23,6 +21,11 @@ def spans(log: Log) -> list[tuple[int, int, int]]:
         ((row["started_at"] - T) // MINUTE, (row["ended_at"] - T) // MINUTE, row["events"])
         for row in log.sessions()
     ]
+
+
+def kept(log: Log) -> int:
+    """How many spans."""
+    return len(log.state.open.compacted()) + log.state.waits
 
 
 def at(*minutes: float, user: str = "u", **more: object) -> list[dict]:
@@ -74,7 +77,9 @@ def test_what_a_session_says() -> None:
         "entry_page": "/in",
         "exit_page": "/out",
         "conversions": 2,
+        "playbacks": 0,
         "is_bounce": False,
+        "is_binge": False,
     }
 
 
@@ -90,11 +95,8 @@ def test_a_late_event_joins_two_sessions_and_the_second_is_gone() -> None:
     log = Log().add(at(0, 55))
     assert spans(log) == [(0, 0, 1), (55, 55, 1)]
     log.add(at(30))
-    told = log.flush()
-    assert [(row["started_at"] - T, row["is_gone"], row["events"]) for row in told] == [
-        (0, False, 3),
-        (55 * MINUTE, True, None),
-    ]
+    assert [(row["started_at"] - T, row["events"]) for row in log.flush()] == [(0, 3)]
+    assert spans(log) == [(0, 55, 3)]
 
 
 def test_a_late_event_before_the_begin_moves_it() -> None:
@@ -109,7 +111,7 @@ def test_time_alone_closes_a_session() -> None:
     over = T + 40 * MINUTE + L + FLOOR_MS  # an event at exactly 40 min would still belong
     assert log.passes(over - 1).flush() == []
     assert [row["is_final"] for row in log.passes(over).flush()] == [True]
-    assert len(log.state.spans) == len(log.state.told) == 0
+    assert kept(log) == 0
     assert log.passes(over + DAY).flush() == []
 
 
@@ -122,20 +124,58 @@ def test_the_cap_closes_a_session_that_goes_on() -> None:
     assert [row["is_final"] for row in log.table.values()] == [True, False]
 
 
-def test_of_a_long_session_little_is_kept() -> None:
+def test_of_a_session_one_span_is_kept() -> None:
     log = Log()
     for hour in range(23):
         log.add(at(*range(60 * hour, 60 * hour + 60)))
         log.flush()
     assert spans(log) == [(0, 1379, 1380)]
-    assert len(log.state.spans) < 160  # those of the last two hours and what went before
+    assert kept(log) == 1
+
+
+def test_where_late_events_may_be_a_day_late_the_last_day_is_kept() -> None:
+    log = Log(lateness=DAY)
+    for hour in range(30):
+        log.add(at(*range(60 * hour, 60 * hour + 60, 10)))
+        log.flush()
+    assert spans(log) == [(0, 1430, 144), (1440, 1790, 36)]
+    assert 145 <= kept(log) <= 150
+    assert spans(log.add(at(-10))) == [(-10, 1420, 144), (1430, 1790, 37)]
+
+
+def test_a_cut_is_kept_open_for_the_session_that_a_late_event_lengthens() -> None:
+    # 0 every 30 min .... 23:00 | 23:45 .. 24:15, then 23:20 comes: the first is cut at 24:00
+    log = Log().add(at(*range(0, 1381, 30)))
+    log.flush()
+    for minute in range(1425, 1456, 5):
+        log.add(at(minute))
+        log.flush()
+    assert spans(log) == [(0, 1380, 47), (1425, 1455, 7)]
+    assert spans(log.add(at(1400))) == [(0, 1435, 51), (1440, 1455, 4)]
+
+
+def test_three_episodes_of_a_series_in_one_session_are_a_binge() -> None:
+    def plays(minute: float, series: str | None, episode: str | None, **more: str) -> dict:
+        of = {"series_id": series, "episode": episode, "action": "complete"} | more
+        return at(minute, event_type="playback", **of)[0]
+
+    log = Log().add([plays(0, "s", "1"), plays(1, "s", "1"), plays(2, "s", "2")])
+    log.add([plays(3, "t", "3"), plays(4, None, "3"), plays(5, "s", "3", action="skip")])
+    log.flush()
+    assert [(row["playbacks"], row["is_binge"]) for row in log.sessions()] == [(6, False)]
+    log.add([plays(6, "s", None, item_id="3")])
+    log.flush()
+    assert [(row["playbacks"], row["is_binge"]) for row in log.sessions()] == [(7, True)]
+    log.add(at(7))
+    log.flush()
+    assert [row["is_binge"] for row in log.sessions()] == [True]
 
 
 def test_who_denied_analytics_has_no_session() -> None:
     log = Log().add([*at(0, consent_analytics=False), *at(1, user="v", consent_analytics=True)])
     assert {row["user_id"] for row in log.flush()} == {"v"}
     silent = Log()
-    silent.settings = replace(silent.settings, identifiable=identifiable_rows("denied"))
+    silent.identifiable = identifiable_rows("denied")
     assert silent.add(at(0)).flush() == []
 
 
@@ -173,7 +213,13 @@ def logs(draw: st.DrawFn) -> list[dict]:
                 time,
                 draw(st.sampled_from(USERS)),
                 event_id=f"{draw(st.integers(0, 9))}-{number}",
-                event_type=draw(st.sampled_from(["page_view", "form_submit", "search"])),
+                event_type=draw(
+                    st.sampled_from(["page_view", "form_submit", "search", "playback", "playback"])
+                ),
+                action=draw(st.sampled_from(["complete", "skip"])),
+                series_id=draw(st.sampled_from([None, "s", "s", "t"])),
+                episode=draw(st.sampled_from([None, "1", "2", "3"])),
+                item_id=draw(st.sampled_from([None, "1", "4"])),
                 device_type=draw(st.sampled_from(DEVICES)),
                 page_url=draw(st.sampled_from([None, "/a?x", "/b", "/c"])),
                 partition=draw(st.integers(0, 1)),
@@ -188,22 +234,27 @@ def logs(draw: st.DrawFn) -> list[dict]:
 
 @pytest.mark.parametrize("by_device", [False, True])
 @settings(max_examples=60, deadline=None)
-@given(rows=logs(), sizes=st.lists(st.integers(1, 20), min_size=1, max_size=5))
+@given(
+    rows=logs(),
+    sizes=st.lists(st.integers(1, 20), min_size=1, max_size=5),
+    slots=st.lists(st.sets(st.integers(0, SLOTS - 1)), min_size=1),
+)
 def test_however_events_arrive_the_sessions_are_the_oracles(
-    by_device: bool, rows: list[dict], sizes: list[int]
+    by_device: bool, rows: list[dict], sizes: list[int], slots: list[set[int]]
 ) -> None:
     by = ("user_key", "device_type") if by_device else ("user_key",)
     log = Log(by_device=by_device)
-    for batch in batches(rows, sizes):
+    for number, batch in enumerate(batches(rows, sizes)):
         log.add(batch)
-        log.flush()
+        log.flush(slots[number % len(slots)])
+    log.flush()
     expected = ordered(oracle.sessions(rows, by))
     assert log.sessions() == expected
     if rows:
         log.passes(max(row["timestamp"] for row in rows) + 3 * DAY).flush()
     assert log.sessions() == expected
     assert all(row["is_final"] for row in log.table.values())
-    assert not len(log.state.spans)
+    assert kept(log) == 0
 
 
 def test_many_users_with_few_and_many_events() -> None:
@@ -223,7 +274,25 @@ def test_many_users_with_few_and_many_events() -> None:
     assert sum(row["is_final"] for row in log.table.values()) > 500
 
 
+@pytest.mark.parametrize("lateness", [L // 4, L, 12 * L, 23 * L])
+def test_sessions_of_about_a_day_are_cut_where_they_must_be(lateness: int) -> None:
+    random = np.random.default_rng(lateness)
+    rows = []
+    for user in range(40):  # gaps of about 30 minutes, so that what comes late joins days
+        steps = random.choice([5, 20, 29, 30, 31, 40], 90, p=[0.2, 0.3, 0.26, 0.2, 0.02, 0.02])
+        for time in T + MINUTE * (random.integers(0, 90) + steps.cumsum()):
+            rows.append(event(int(time), f"u{user}", page_url=None, partition=user % 2))
+    delay = random.integers(0, lateness + 1, len(rows)) * (random.random(len(rows)) < 0.3)
+    arrival = np.argsort([row["timestamp"] for row in rows] + delay, kind="stable")
+    log = Log(lateness=lateness)
+    for number, batch in enumerate(batches([rows[n] for n in arrival], [50, 1, 300])):
+        log.add(batch)
+        log.flush({number % SLOTS})
+    log.passes(max(row["timestamp"] for row in rows) + 3 * DAY).flush()
+    assert log.sessions() == ordered(oracle.sessions(rows, ("user_key",)))
+
+
 def test_nothing_is_told_of_nothing() -> None:
-    state, rows = flush(Log().state)
-    assert rows.height == 0
-    assert flush(state)[1].height == 0
+    log = Log()
+    assert log.flush() == []
+    assert close(log.state, L)[0] == flush(log.state, L)[0] == log.state
