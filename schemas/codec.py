@@ -50,9 +50,13 @@ class Codec:
         """An event or record of ours as bytes for a topic (its name without the namespace)."""
         encoder = self._encoders.get((topic, type(record)))
         if encoder is None:
-            encoder = self._encoder(topic, type(record))
-            self._encoders[topic, type(record)] = encoder
+            encoder = self.prepare(topic, type(record))
         return encoder(record)
+
+    def prepare(self, topic: str, cls: type) -> Callable[[Any], bytes]:
+        """Register the schema of a class now, not at its first use; what encodes its records."""
+        encoder = self._encoders[topic, cls] = self._encoder(topic, cls)
+        return encoder
 
     def decode(self, data: bytes) -> Decoded:
         """The record that these bytes hold; raises UndecodableRecord."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("cli", "producers", "schemas", "sinks", "streams")
+FOLDERS = ("cli", "producers", "schemas", "serving", "sinks", "streams")
 
 
 def test_every_package_is_listed():

@@ -1,0 +1,288 @@
+"""Records to Kafka, or to the spool while Kafka is away: durable, or reported not to be.
+
+Upstream: `app.py` with a request's records. Downstream: librdkafka's producer (idempotent, all
+in-sync replicas), `producers/spool.py`.
+
+    Kafka acknowledges ──────────────────────────────> STORED
+    it does not within ack_seconds ──> away ──> spool, fsynced ──> STORED
+    while away: straight to the spool, which is sent from its head until Kafka takes it: not away
+    no spool, or it is full ─────────────────────────> RETRY
+    Kafka will never take it (too large) ────────────> REFUSED
+
+Invariants: STORED is said after the acknowledgement or the fsync, never before. A record may be in
+Kafka and in the spool (its acknowledgement was late): events are counted once by their id. All of
+this runs in the event loop but for the spool's disk; librdkafka's callbacks come by `_serve`, a
+timer that turns while anything is outstanding.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from streamgauge.producers.partitioner import PARTITIONER
+from streamgauge.schemas.topics import DEAD_LETTERS, EVENTS, qualified
+from streamgauge.serving.collector import telemetry
+from streamgauge.serving.collector.errors import CollectorError
+from streamgauge.serving.collector.intake import Record
+
+logger = logging.getLogger(__name__)
+
+Outcome = Literal["stored", "retry", "refused"]
+
+SERVE_S = 0.002
+IDLE_S = 0.5
+CLOSE_S = 10.0
+QUEUE_MESSAGES = 200_000
+QUEUE_KBYTES = 128 << 10
+
+REFUSED = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
+"""Sending these again is no help."""
+
+
+class Buffer(Protocol):
+    """Where records wait on disk."""
+
+    @property
+    def records(self) -> int:
+        """How many wait."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more can be taken."""
+
+    async def append(self, records: Sequence[Record]) -> bool:
+        """True once they are on disk, False when there is no room for them."""
+
+    async def head(self) -> Sequence[Record]:
+        """The oldest ones; the same again until `advance`."""
+
+    async def advance(self) -> None:
+        """Forget what `head` gave."""
+
+    def close(self) -> None:
+        """Let go of the files."""
+
+
+class _Request:
+    """The records of one request that are on their way."""
+
+    __slots__ = ("failed", "left", "resolved")
+
+    def __init__(self, resolved: asyncio.Future[None]) -> None:
+        self.left = 1  # the sender itself, until it has produced them all
+        self.failed: dict[bytes, KafkaError] = {}  # by value
+        self.resolved = resolved
+
+    def delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self.failed[message.value() or b""] = error
+        self.done()
+
+    def done(self) -> None:
+        self.left -= 1
+        if not self.left and not self.resolved.done():
+            self.resolved.set_result(None)
+
+
+class Delivery:
+    """Makes records durable. Used in one event loop, from `start` to `close`."""
+
+    def __init__(
+        self,
+        kafka: str,
+        namespace: str,
+        *,
+        buffer: Buffer | None,
+        ack_seconds: float,
+        on_fatal: Callable[[], None],
+    ) -> None:
+        self._topics = {
+            topic.name: qualified(namespace, topic.name) for topic in (EVENTS, DEAD_LETTERS)
+        }
+        self._buffer = buffer
+        self._on_fatal = on_fatal
+        self.away = False
+        self._serving: asyncio.TimerHandle | None = None
+        self._draining: asyncio.Task[None] | None = None
+        self._closed = False
+        self._producer = Producer(
+            {
+                "bootstrap.servers": kafka,
+                "enable.idempotence": True,
+                "acks": "all",
+                "compression.type": "lz4",
+                "linger.ms": 5,
+                "message.timeout.ms": int(ack_seconds * 1000),
+                "queue.buffering.max.messages": QUEUE_MESSAGES,
+                "queue.buffering.max.kbytes": QUEUE_KBYTES,
+                "reconnect.backoff.max.ms": 1000,
+                "allow.auto.create.topics": False,
+                "partitioner": PARTITIONER,
+                "error_cb": self._error,
+                "logger": logger,
+            }
+        )
+
+    def start(self) -> None:
+        """Begin to serve callbacks, and to send what an earlier process left in the spool."""
+        self._loop = asyncio.get_running_loop()
+        self._idle = True
+        self._serving = self._loop.call_later(IDLE_S, self._serve)
+        if self._buffer is not None and self._buffer.records:
+            self._drain_soon()
+
+    async def check(self, timeout: float = 10.0) -> None:
+        """Raise a CollectorError if Kafka answers that a topic is missing."""
+        for topic in self._topics.values():
+            try:
+                found = await asyncio.to_thread(self._producer.list_topics, topic, timeout)
+            except KafkaException as error:
+                self.away = self._buffer is not None
+                logger.warning("Kafka does not answer: %s", error.args[0].str())
+                return
+            missing = found.topics[topic].error
+            if missing is not None:
+                raise CollectorError(
+                    f"there is no topic {topic}: {missing.str()}."
+                    " Create the topics first: streamgauge topics create"
+                )
+
+    @property
+    def accepts(self) -> bool:
+        """Whether records can be taken at all."""
+        return not self.away or (self._buffer is not None and self._buffer.has_room)
+
+    @property
+    def outstanding(self) -> int:
+        """Records that Kafka has not acknowledged."""
+        return len(self._producer)
+
+    async def store(self, records: Sequence[Record]) -> list[Outcome]:
+        """What became of each record."""
+        if not records:
+            return []
+        failed = self._all(records) if self.away and self._buffer else await self._send(records)
+        if not failed:
+            return ["stored"] * len(records)
+        outcomes: list[Outcome] = ["stored"] * len(records)
+        unsent = []
+        for at, error in failed.items():
+            if error is not None and error.code() in REFUSED:
+                outcomes[at] = "refused"
+            else:
+                unsent.append(at)
+        if unsent and not await self._spooled([records[at] for at in unsent]):
+            for at in unsent:
+                outcomes[at] = "retry"
+        return outcomes
+
+    async def close(self) -> None:
+        """Wait for what is outstanding; what Kafka does not take by then goes to the spool."""
+        self._closed = True
+        if self._draining is not None:
+            self._draining.cancel()
+        deadline = self._loop.time() + CLOSE_S
+        while len(self._producer) and self._loop.time() < deadline:
+            await asyncio.sleep(0.01)
+        if self._serving is not None:
+            self._serving.cancel()
+        if self._buffer is not None:
+            await asyncio.to_thread(self._buffer.close)
+
+    @staticmethod
+    def _all(records: Sequence[Record]) -> dict[int, KafkaError | None]:
+        return dict.fromkeys(range(len(records)))
+
+    async def _send(self, records: Sequence[Record]) -> dict[int, KafkaError | None]:
+        """Produce and wait; returns the records that are not in Kafka, with the reason."""
+        request = _Request(self._loop.create_future())
+        failed: dict[int, KafkaError | None] = {}
+        produce, topics, delivered = self._producer.produce, self._topics, request.delivered
+        for at, record in enumerate(records):
+            try:
+                produce(topics[record.topic], record.value, record.key, on_delivery=delivered)
+                request.left += 1
+            except BufferError:
+                failed |= dict.fromkeys(range(at, len(records)))
+                break
+            except KafkaException as error:
+                failed[at] = error.args[0]
+        request.done()
+        self._serve_soon()
+        await request.resolved
+        if request.failed:
+            if not all(error.code() in REFUSED for error in request.failed.values()):
+                self._lost(next(iter(request.failed.values())))
+            values = request.failed
+            failed |= {at: values[r.value] for at, r in enumerate(records) if r.value in values}
+        return failed
+
+    async def _spooled(self, records: Sequence[Record]) -> bool:
+        """Whether the spool has them, on disk."""
+        if self._buffer is None or not await self._buffer.append(records):
+            return False
+        telemetry.SPOOLED.inc(len(records))
+        self._drain_soon()
+        return True
+
+    def _lost(self, error: KafkaError) -> None:
+        telemetry.FAILURES.inc()
+        if not self.away:
+            logger.warning("Kafka is away: %s", error.str())
+        self.away = self._buffer is not None
+        telemetry.AWAY.set(self.away)
+
+    def _drain_soon(self) -> None:
+        if self._draining is None and not self._closed:
+            self._draining = self._loop.create_task(self._drain())
+            self._draining.add_done_callback(self._drained)
+
+    def _drained(self, task: asyncio.Task[None]) -> None:
+        self._draining = None
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("the spool could not be sent", exc_info=task.exception())
+
+    async def _drain(self) -> None:
+        """Send the spool from its head until it is empty; what Kafka takes ends `away`."""
+        assert self._buffer is not None
+        pause = 0.1
+        while records := await self._buffer.head():
+            failed = await self._send(records)
+            refused = {at for at, error in failed.items() if error and error.code() in REFUSED}
+            if refused != set(failed):
+                await asyncio.sleep(pause)
+                pause = min(2.0, pause * 2)
+                continue
+            if self.away:
+                logger.info("Kafka is back: sending the spool")
+            pause, self.away = 0.1, False
+            telemetry.AWAY.set(False)
+            for at in refused:
+                logger.error("Kafka refused a spooled record of %d bytes", len(records[at].value))
+            await self._buffer.advance()
+
+    def _serve_soon(self) -> None:
+        if self._idle and self._serving is not None:
+            self._serving.cancel()
+            self._idle = False
+            self._serving = self._loop.call_later(SERVE_S, self._serve)
+
+    def _serve(self) -> None:
+        self._producer.poll(0)
+        self._idle = not len(self._producer)
+        self._serving = self._loop.call_later(IDLE_S if self._idle else SERVE_S, self._serve)
+
+    def _error(self, error: KafkaError) -> None:
+        if error.fatal():
+            logger.error("the producer cannot go on: %s", error.str())
+            self._on_fatal()
+        elif error.code() == KafkaError._ALL_BROKERS_DOWN and self._buffer is not None:
+            self._lost(error)
+            self._drain_soon()
+        else:
+            logger.warning("Kafka: %s", error.str())

@@ -1,0 +1,90 @@
+"""A collector process: a socket, uvicorn and the app, until it is told to stop.
+
+Upstream: `streamgauge collect`. Downstream: `app.py`. Several processes share one port: the
+kernel gives each connection to one of them.
+
+SIGTERM: /ready says 503 for `drain_seconds`, then no connection is taken any more, open requests
+are answered, and what Kafka has not acknowledged by then is in the spool or was answered 503.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import resource
+import socket
+
+import uvicorn
+
+from streamgauge.serving.collector.app import Collector, create_app
+from streamgauge.serving.collector.protocol import limited
+from streamgauge.serving.collector.settings import CollectorConfig
+
+logger = logging.getLogger(__name__)
+
+BACKLOG = 4096
+KEEP_ALIVE_S = 75
+GRACE_S = 15
+"""For open requests at the end: longer than Kafka may take to acknowledge."""
+
+
+def run(config: CollectorConfig) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code."""
+    _raise_file_limit()
+    collector = Collector(config)
+    listening = listen(config.host, config.port, shared=config.shared)
+    server = _Server(
+        uvicorn.Config(
+            create_app(collector),
+            http=limited(config.limits),
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=GRACE_S,
+        ),
+        collector,
+    )
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run([listening])
+    return 0 if server.started else 1
+
+
+def listen(host: str, port: int, *, shared: bool) -> socket.socket:
+    """A listening socket; port 0 takes a free one."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listening.bind((host, port))
+    return listening
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, collector: Collector) -> None:
+        super().__init__(config)
+        self._collector = collector
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and sockets:
+            host, port = sockets[0].getsockname()[:2]
+            logger.info("collecting on http://%s:%d", host, port)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._collector.draining = True
+        await asyncio.sleep(self._collector.config.drain_seconds)
+        await super().shutdown(sockets)
+
+
+def _raise_file_limit() -> None:
+    """A connection is an open file: take as many as we may."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
