@@ -25,6 +25,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from streamgauge.schemas.errors import SchemaError
+from streamgauge.schemas.unknown import UnknownTypes
+
 PREFIX = "STREAMGAUGE_"
 FILE = Path("streamgauge.toml")
 RUNNING = "stack.json"
@@ -53,6 +56,10 @@ class Settings(BaseSettings):
     event_modules: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Python modules with event types of your own, comma-separated."
     )
+    unknown_events: str = Field(
+        "dead-letter",
+        description="Events of no known type: custom, dead-letter, reject; or by name, x_*=custom.",
+    )
     lateness_ms: int = Field(
         3_600_000, ge=0, description="How far behind the watermark an event may be, in ms."
     )
@@ -77,6 +84,15 @@ class Settings(BaseSettings):
     def _namespace(cls, value: str) -> str:
         if not re.fullmatch(r"([a-z][a-z0-9-]{0,47})?", value):
             raise ValueError("a letter, then up to 47 of a-z, 0-9 and -")
+        return value
+
+    @field_validator("unknown_events")
+    @classmethod
+    def _unknown_events(cls, value: str) -> str:
+        try:
+            UnknownTypes.parse(value)
+        except SchemaError as error:
+            raise ValueError(str(error)) from None
         return value
 
     @field_validator("event_modules", mode="before")
@@ -107,6 +123,11 @@ class Settings(BaseSettings):
                 f"{FILE}, or start a stack here with `streamgauge up`"
             )
         return str(value)
+
+    @property
+    def unknown_types(self) -> UnknownTypes:
+        """What becomes of events of no known type."""
+        return UnknownTypes.parse(self.unknown_events)
 
     @property
     def checkpoint_folder(self) -> Path | None:

@@ -26,12 +26,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from streamgauge.producers import jsonlines, weblog
-from streamgauge.producers.client import Client
 from streamgauge.producers.errors import EventTooLarge, Undelivered, UnreadableFile
+from streamgauge.producers.records import RecordProducer
 from streamgauge.schemas.envelope import now_ms
 from streamgauge.schemas.errors import InvalidEvent
 from streamgauge.schemas.events import Event, parse_event
 from streamgauge.schemas.records import DeadLetter
+from streamgauge.schemas.unknown import KEPT, UnknownTypes
 
 Parse = Callable[[str], Mapping[str, Any]]
 
@@ -70,10 +71,11 @@ class FileReport:
 
 
 def produce_file(
-    client: Client,
+    client: RecordProducer,
     path: str | Path,
     format: str,
     *,
+    unknown: UnknownTypes = KEPT,
     progress: Callable[[FileReport], None] | None = None,
 ) -> FileReport:
     """Send every line's event and wait until Kafka has them; `-` is standard input.
@@ -83,15 +85,16 @@ def produce_file(
     report = FileReport()
     began = time.monotonic()
     topic = dead_letter_topic(path)
-    for number, line, event in read_lines(path, format):
+    for number, line, event in read_lines(path, format, unknown):
         report.read += 1
         try:
             if isinstance(event, InvalidEvent):
                 raise event
-            client.track(event)
+            client.send_event(event)
             report.produced += 1
         except InvalidEvent as error:
-            _reject(client, report, topic, number, line, error.reason, str(error))
+            kept = client if error.keep else None
+            _reject(kept, report, topic, number, line, error.reason, str(error))
         except EventTooLarge as error:
             _reject(client, report, topic, number, line, "too_long", str(error))
         if progress and number % PROGRESS_LINES == 0:
@@ -105,7 +108,9 @@ def produce_file(
     return report
 
 
-def read_lines(path: str | Path, format: str) -> Iterator[tuple[int, bytes, Event | InvalidEvent]]:
+def read_lines(
+    path: str | Path, format: str, unknown: UnknownTypes = KEPT
+) -> Iterator[tuple[int, bytes, Event | InvalidEvent]]:
     """Every line: its number, its text, and its event or why there is none; `-` is standard input.
 
     Raises UnreadableFile.
@@ -119,7 +124,7 @@ def read_lines(path: str | Path, format: str) -> Iterator[tuple[int, bytes, Even
         text.seek(0)
         for number, (line, length) in enumerate(_lines(text), 1):
             try:
-                yield number, line, _event(line, length, parse, digest, number)
+                yield number, line, _event(line, length, parse, digest, number, unknown)
             except InvalidEvent as error:
                 yield number, line, error
 
@@ -129,7 +134,9 @@ def dead_letter_topic(path: str | Path) -> str:
     return f"file:{'stdin' if str(path) == '-' else Path(path).name}"
 
 
-def _event(line: bytes, length: int, parse: Parse, digest: str, number: int) -> Event:
+def _event(
+    line: bytes, length: int, parse: Parse, digest: str, number: int, unknown: UnknownTypes
+) -> Event:
     if length > MAX_LINE:
         raise InvalidEvent("too_long", None, f"{length} bytes, at most {MAX_LINE} are read")
     if not line.strip():
@@ -138,11 +145,11 @@ def _event(line: bytes, length: int, parse: Parse, digest: str, number: int) -> 
     fields = dict(parse(line.decode(errors="backslashreplace")))
     if not fields.get("event_id"):
         fields["event_id"] = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{digest}/{number}"))
-    return parse_event(fields)
+    return parse_event(fields, unknown)
 
 
 def _reject(
-    client: Client,
+    client: RecordProducer | None,
     report: FileReport,
     topic: str,
     number: int,
@@ -153,6 +160,8 @@ def _reject(
     report.rejected += 1
     if len(report.rejects) < REPORTED_REJECTS:
         report.rejects.append(Rejected(line=number, reason=reason, detail=detail))
+    if client is None:  # refused at the door
+        return
     client.send_dead_letter(
         DeadLetter(
             topic=topic,

@@ -258,7 +258,7 @@ def _nullable(avro: Any) -> Any:
 def _by_header(values: Sequence[bytes | None]) -> dict[bytes | None, np.ndarray]:
     """The places of the messages, by the first five bytes: magic and schema id."""
     heads = [None if value is None else value[:HEADER] for value in values]
-    number = {head: n for n, head in enumerate(set(heads))}
+    number = {head: n for n, head in enumerate(dict.fromkeys(heads))}
     if len(number) == 1:
         return {heads[0]: np.arange(len(heads), dtype=np.uint32)}
     numbers = np.fromiter(map(number.__getitem__, heads), np.int32, len(heads))

@@ -27,11 +27,13 @@ class InvalidEvent(StreamgaugeError, ValueError):
     """An event that its type does not accept.
 
     `reason` is a stable code: not_an_object, unknown_type, unknown_field, conflicting_field,
-    missing_field, missing_user, wrong_value, out_of_range.
+    missing_field, missing_user, wrong_value, out_of_range. `keep` is false where it is not to
+    be kept as a dead letter: it is of a type that is refused at the door.
     """
 
-    def __init__(self, reason: str, field: str | None, message: str) -> None:
+    def __init__(self, reason: str, field: str | None, message: str, *, keep: bool = True) -> None:
         super().__init__(f"{field}: {message}" if field else message)
+        self.keep = keep
         self.reason = reason
         self.field = field
         self.message = message

@@ -3,7 +3,8 @@
 Upstream: `produce --file`, the collector. Downstream: the SDK's producer.
 
 Accepted: fields flat, or the type's own nested under `properties`; timestamps in ISO 8601 or
-milliseconds; `device` for device_type; consent flat or as `consent: {analytics: true}`.
+milliseconds; `device` for device_type; consent flat or as `consent: {analytics: true}`. A type that
+nobody has declared is what `unknown.py` says it is.
 Invariant: parse_event raises nothing but InvalidEvent, whose reason is a stable code.
 """
 
@@ -17,6 +18,7 @@ from pydantic import ValidationError
 
 from streamgauge.schemas.envelope import EVENT_TYPES, Event
 from streamgauge.schemas.errors import InvalidEvent
+from streamgauge.schemas.unknown import KEPT, UnknownTypes
 
 RENAMED = {"device": "device_type"}
 
@@ -33,11 +35,14 @@ REASONS = {
 """Reason codes by pydantic's error types; all others are wrong_value."""
 
 
-def parse_event(obj: Mapping[str, Any]) -> Event:
+def parse_event(obj: Mapping[str, Any], unknown: UnknownTypes = KEPT) -> Event:
     """The event that a JSON object says."""
     if not isinstance(obj, Mapping):
         raise InvalidEvent("not_an_object", None, f"an event is an object, not {_kind(obj)}")
-    cls = _event_class(obj.get("event_type"))
+    name = obj.get("event_type")
+    if isinstance(name, str) and name not in EVENT_TYPES and unknown.mode(name) == "custom":
+        obj = _as_custom(obj, name)
+    cls = _event_class(obj.get("event_type"), unknown)
     fields = _flat(obj, custom=cls is EVENT_TYPES["custom"])
     if fields.get("timestamp") is None:
         raise InvalidEvent("missing_field", "timestamp", "every event says when it happened")
@@ -47,7 +52,7 @@ def parse_event(obj: Mapping[str, Any]) -> Event:
         raise _invalid(cls, error) from None
 
 
-def _event_class(name: Any) -> type[Event]:
+def _event_class(name: Any, unknown: UnknownTypes) -> type[Event]:
     if not name:
         raise InvalidEvent("missing_field", "event_type", "every event names its type")
     cls = EVENT_TYPES.get(name) if isinstance(name, str) else None
@@ -57,8 +62,23 @@ def _event_class(name: Any) -> type[Event]:
             "event_type",
             f"there is no event type {name!r}{_suggest(name, EVENT_TYPES)};"
             " use custom, or add a type by a class or an .avsc file",
+            keep=not isinstance(name, str) or unknown.mode(name) != "reject",
         )
     return cls
+
+
+def _as_custom(obj: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The object as a custom event of that name; what it called its own name is a property."""
+    fields = dict(obj) | {"event_type": "custom", "name": name}
+    nested = fields.get("properties")
+    if "name" in obj:
+        if isinstance(nested, list | tuple):
+            nested = [*nested, {"key": "name", "value": obj["name"]}]
+        else:
+            nested = dict(nested) if isinstance(nested, Mapping) else {}
+            _put(nested, "name", obj["name"])
+        fields["properties"] = nested
+    return fields
 
 
 def _flat(obj: Mapping[str, Any], *, custom: bool) -> dict[str, Any]:

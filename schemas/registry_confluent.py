@@ -11,7 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from streamgauge.schemas.derivation import Schema
-from streamgauge.schemas.errors import RegistryError, SchemaError, UnknownSchema
+from streamgauge.schemas.errors import (
+    IncompatibleSchema,
+    RegistryError,
+    SchemaError,
+    UnknownSchema,
+)
 from streamgauge.schemas.registry import CheckedRegistry, canonical
 
 try:
@@ -27,7 +32,16 @@ except ImportError as missing:
 T = TypeVar("T")
 
 DEFAULTS = {"timeout": 10, "retries.wait.ms": 200, "retries.max.wait.ms": 2000}
-NOT_FOUND = 404
+NO_SUCH_THING = range(40400, 40500)
+"""Error codes for a subject, version or schema that there is not; a mere 404 is a wrong address."""
+CONFLICT = 409
+INVALID_SCHEMA = 42201
+
+HINTS = {
+    401: "; check basic.auth.user.info",
+    403: "; this user may not",
+    404: "; is this the address of a registry, with its path?",
+}
 
 
 class ConfluentRegistry(CheckedRegistry):
@@ -71,9 +85,13 @@ class ConfluentRegistry(CheckedRegistry):
             return question(*arguments)
         except SchemaRegistryError as error:
             status = error.http_status_code
-            if status == NOT_FOUND:
+            if error.error_code in NO_SUCH_THING:
                 return None
-            hint = {401: "; check basic.auth.user.info", 403: "; this user may not"}.get(status, "")
+            if status == CONFLICT:  # stricter than BACKWARD, or somebody was faster
+                raise IncompatibleSchema(str(arguments[0]), [str(error.error_message)]) from error
+            if error.error_code == INVALID_SCHEMA:
+                raise SchemaError(f"{self._url} takes it for no schema: {error}") from error
+            hint = HINTS.get(status, "")
             raise RegistryError(
                 f"{self._url}: {error}{hint}", retryable=status >= 500 or status in (408, 429)
             ) from error

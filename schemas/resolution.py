@@ -86,6 +86,16 @@ class Resolution:
         )
 
 
+def agreeing(schema: Any, columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns but those that this schema has in a type that they cannot hold."""
+    written = {field["name"]: field["type"] for field in schema["fields"]}
+    return {
+        name: kind
+        for name, kind in columns.items()
+        if name not in written or not backward_problems(kind, written[name])
+    }
+
+
 def check(schema_id: int, schema: Any, columns: Mapping[str, Any]) -> None:
     """Raise UndecodableRecord when the schema has one of the columns in a type of its own."""
     written = [field for field in schema["fields"] if field["name"] in columns]

@@ -34,6 +34,8 @@ class Topic:
     key: str
     records: tuple[str, ...]
     description: str
+    repeated: str = ""
+    """What a second record of the same key means, where the cleanup policy does not say it."""
     cleanup: Literal["delete", "compact", "compact,delete"] = "delete"
     retention_ms: int | None = None
     partitions: int = 4
@@ -42,11 +44,24 @@ class Topic:
     def compacted(self) -> bool:
         return "compact" in self.cleanup
 
+    @property
+    def repeated_key(self) -> str:
+        """What a second record of the same key means."""
+        if self.repeated:
+            return self.repeated
+        if self.compacted:
+            return (
+                "It replaces the one before, as a whole: values are absolute, the latest is the"
+                " truth. A record without a value deletes the key."
+            )
+        return "Both stand, each for itself, in the order of their offsets."
+
 
 EVENTS = Topic(
     name="events",
     key="user_id, or anonymous_id",
     records=("Event", "Tick"),
+    repeated="Another event of the same user, in order. The same event_id again counts once.",
     retention_ms=7 * DAY_MS,
     description="Every event, of all types, and the ticks of idle partitions.",
 )
@@ -61,6 +76,7 @@ DEAD_LETTERS = Topic(
     name="dead-letters",
     key="topic/partition/offset",
     records=("DeadLetter",),
+    repeated="The same record failed again; it is one dead letter.",
     retention_ms=30 * DAY_MS,
     description="Records that could not be used, with the reason and the original bytes.",
 )
@@ -68,6 +84,7 @@ LATE_EVENTS = Topic(
     name="late-events",
     key="topic/partition/offset",
     records=("LateEvent",),
+    repeated="The same event was read again; it is one late event.",
     retention_ms=30 * DAY_MS,
     description="Events behind the watermark by more than the allowed lateness.",
 )

@@ -32,7 +32,8 @@ class Batches:
         self._types = sink.types
         self._taken: dict[bytes, bool] = {}
         self._decoders = {
-            topic: Decoder(registry, topic, columns) for topic, columns in sink.topics.items()
+            topic: Decoder(registry, topic, columns, open_ended=columns is None)
+            for topic, columns in sink.topics.items()
         }
 
     def make(self, topic: str, messages: Sequence[Message], ranges: Mapping[int, Range]) -> Batch:

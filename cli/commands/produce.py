@@ -10,14 +10,17 @@ from streamgauge.cli.commands.worker import load_event_modules
 from streamgauge.cli.progress import bar
 from streamgauge.cli.settings import Settings, configured
 from streamgauge.cli.stack.brake import Brake
-from streamgauge.producers import Client
+from streamgauge.producers import RecordProducer
 from streamgauge.producers.files import FORMATS, FileReport, produce_file
+from streamgauge.schemas.unknown import KEPT, UnknownTypes
 
 SHOWN = 20
 
 
 @click.command()
-@configured("kafka", "registry", "namespace", "event_modules", "transactional", "dir")
+@configured(
+    *("kafka", "registry", "namespace", "event_modules", "unknown_events", "transactional", "dir")
+)
 @click.option(
     "--file", "path", required=True, metavar="FILE", help="The file, - for standard input."
 )
@@ -39,7 +42,7 @@ def produce(settings: Settings, path: str, form: str, as_json: bool) -> None:
     """
     load_event_modules(settings)
     with connected(settings) as (client, brake):
-        report = send_file(client, path, form, brake)
+        report = send_file(client, path, form, brake, settings.unknown_types)
     for line in report.rejects[:SHOWN]:
         click.echo(f"line {line.line}: {line.reason}: {line.detail}", err=True)
     if report.rejected > SHOWN:
@@ -54,7 +57,13 @@ def produce(settings: Settings, path: str, form: str, as_json: bool) -> None:
     output.write(told, as_json, text)
 
 
-def send_file(client: Client, path: str, form: str, brake: Brake | None = None) -> FileReport:
+def send_file(
+    client: RecordProducer,
+    path: str,
+    form: str,
+    brake: Brake | None = None,
+    unknown: UnknownTypes = KEPT,
+) -> FileReport:
     """Produce the file, no faster than the readers allow."""
     name = "stdin" if path == "-" else Path(path).name
     with bar(name, None) as advance:
@@ -64,4 +73,4 @@ def send_file(client: Client, path: str, form: str, brake: Brake | None = None) 
             if brake is not None:
                 brake.wait()
 
-        return produce_file(client, path, form, progress=progress)
+        return produce_file(client, path, form, unknown=unknown, progress=progress)

@@ -7,15 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from streamgauge.producers import Client, Rejected, Undelivered, UnreadableFile, files, produce_file
+from streamgauge.producers import (
+    RecordProducer,
+    Rejected,
+    Undelivered,
+    UnreadableFile,
+    files,
+    produce_file,
+)
 from streamgauge.schemas.records import DeadLetter
+from streamgauge.schemas.unknown import UnknownTypes
 
 LOG = Path(__file__).with_name("data") / "access.log"
 
 
 @pytest.fixture
 def client(broker, registry, namespace):
-    with Client(broker, registry, namespace, log_level=0) as client:
+    with RecordProducer(broker, registry, namespace, log_level=0) as client:
         yield client
 
 
@@ -112,6 +120,19 @@ def test_json_lines_keep_their_own_ids_and_the_bad_ones_are_reported(client, pro
     assert letters[2]["payload"] == b"{"
 
 
+def test_types_that_nobody_declared_are_accepted_kept_or_refused(client, produced, tmp_path):
+    given = {"user_id": "ann", "timestamp": "2024-03-03T09:00:00Z", "total": 5}
+    path = write(
+        tmp_path / "events.jsonl",
+        *(json.dumps({**given, "event_type": name}).encode() for name in ("a", "b", "c")),
+    )
+    report = produce_file(client, path, "jsonl", unknown=UnknownTypes.parse("a=custom,b=reject"))
+    assert [bad.line for bad in report.rejects] == [2, 3]
+    (event,), letters = produced()
+    assert (event["event_type"], event["name"]) == ("custom", "a")
+    assert list(letters) == [3]
+
+
 def test_a_line_too_long_is_kept_in_part_and_the_next_one_is_read(
     client, produced, tmp_path, monkeypatch
 ):
@@ -130,7 +151,7 @@ def test_an_event_that_kafka_would_not_take_is_a_dead_letter(broker, registry, n
     event = {"event_type": "custom", "name": "n", "user_id": "ann", "timestamp": 1}
     event["properties"] = {"list": ["é" * 1000]}
     path = write(tmp_path / "large", json.dumps(event, ensure_ascii=False).encode())
-    with Client(broker, registry, namespace, message_max_bytes=4000) as client:
+    with RecordProducer(broker, registry, namespace, message_max_bytes=4000) as client:
         report = produce_file(client, path, "jsonl")
     assert [(bad.line, bad.reason) for bad in report.rejects] == [(1, "too_long")]
     assert client.stats.acknowledged == 1
@@ -185,7 +206,7 @@ def test_a_file_that_cannot_be_read_is_an_error_that_says_why(client, tmp_path):
 
 def test_events_that_kafka_does_not_acknowledge_are_an_error(registry, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "FLUSH_S", 0.1)
-    client = Client("127.0.0.1:1", registry, log_level=0)
+    client = RecordProducer("127.0.0.1:1", registry, log_level=0)
     with pytest.raises(Undelivered):
         produce_file(client, write(tmp_path / "one", b"?"), "jsonl")
     with pytest.raises(Undelivered):

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote
 from uuid import uuid4
 
 import pytest
 
 from streamgauge.schemas.registry import Registry, open_registry
+from tests.registry_server import RegistryServer
 
 
 @dataclass(frozen=True)
@@ -53,67 +50,6 @@ def message() -> type[FakeMessage]:
 @pytest.fixture
 def registry(tmp_path: Path) -> Registry:
     return open_registry(f"file:{tmp_path / 'registry'}")
-
-
-class RegistryServer(ThreadingHTTPServer):
-    """The part of Confluent's REST interface that clients of ours use."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.versions: list[tuple[str, str]] = []
-        self.fail_with = 0
-        self.authorization = ""
-        self.requests = 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def answer(self, path: list[str], body: dict[str, Any]) -> tuple[int, Any]:
-        self.requests += 1
-        if self.fail_with:
-            return self.fail_with, {"error_code": self.fail_with, "message": "as told"}
-        texts = list(dict.fromkeys(text for _, text in self.versions))
-        match path:
-            case ["schemas", "ids", number] if int(number) <= len(texts):
-                return 200, {"schema": texts[int(number) - 1]}
-            case ["subjects"]:
-                return 200, list({subject for subject, _ in self.versions})
-            case ["subjects", subject, "versions", "latest"]:
-                of = [text for name, text in self.versions if name == subject]
-                if of:
-                    return 200, self.version(subject, of[-1], len(of), texts)
-            case ["subjects", subject] if (subject, body["schema"]) in self.versions:
-                return 200, self.version(subject, body["schema"], 1, texts)
-            case ["subjects", subject, "versions"]:
-                self.versions.append((subject, body["schema"]))
-                return 200, {"id": [*texts, body["schema"]].index(body["schema"]) + 1}
-        return 404, {"error_code": 40401, "message": "not found"}
-
-    def version(self, subject: str, text: str, version: int, texts: list[str]) -> dict[str, Any]:
-        id_ = texts.index(text) + 1
-        return {"subject": subject, "id": id_, "version": version, "schema": text}
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: RegistryServer
-
-    def do_GET(self) -> None:
-        size = int(self.headers.get("Content-Length") or 0)
-        body = json.loads(self.rfile.read(size) or "{}")
-        self.server.authorization = self.headers.get("Authorization", "")
-        path = [unquote(part) for part in self.path.partition("?")[0].split("/") if part]
-        status, answer = self.server.answer(path, body)
-        data = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    do_POST = do_GET  # noqa: N815
-
-    def log_message(self, *_: Any) -> None: ...
 
 
 @pytest.fixture

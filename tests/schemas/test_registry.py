@@ -125,6 +125,49 @@ def _register_some(task: tuple[str, int]) -> list[int]:
 QUICK = {"max.retries": 0}
 
 
+class TestConfluentsProtocol:
+    """What goes over the wire, and what is made of each answer."""
+
+    def test_a_schema_is_looked_up_checked_and_registered(self, registry_server: Any) -> None:
+        registry = open_registry(registry_server.url)
+        registry.register("events-n.R", record("R", X))
+        lookup, latest, register = registry_server.asked
+        assert lookup.startswith("POST /subjects/events-n.R?")
+        assert latest.startswith("GET /subjects/events-n.R/versions/latest")
+        assert register.startswith("POST /subjects/events-n.R/versions")
+
+    def test_a_subject_is_escaped(self, registry_server: Any) -> None:
+        open_registry(registry_server.url).register("a/b c", record("R", X))
+        assert open_registry(registry_server.url).subjects() == ["a/b c"]
+        assert any("/subjects/a%2Fb%20c" in path for path in registry_server.asked)
+
+    def test_what_the_registry_finds_incompatible_is_said_in_its_words(
+        self, registry_server: Any
+    ) -> None:
+        registry_server.refuse = "{errorType:'READER_FIELD_MISSING_DEFAULT_VALUE', field x}"
+        with pytest.raises(IncompatibleSchema, match="READER_FIELD_MISSING_DEFAULT_VALUE"):
+            open_registry(registry_server.url).register("s", record("R", X))
+        assert registry_server.versions == []
+
+    def test_what_is_no_schema_is_said(self, registry_server: Any) -> None:
+        with pytest.raises(SchemaError, match="takes it for no schema"):
+            open_registry(registry_server.url).register("s", record("R", {"name": "x"}))
+
+    @pytest.mark.parametrize(
+        ("code", "nothing"), [(40401, True), (40402, True), (40403, True), (404, False)]
+    )
+    def test_only_a_registrys_404_means_that_there_is_no_such_thing(
+        self, registry_server: Any, code: int, nothing: bool
+    ) -> None:
+        registry_server.answer = lambda *_: (404, {"error_code": code, "message": "not found"})
+        registry = open_registry(registry_server.url, QUICK)
+        if nothing:
+            assert registry.latest("s") is None
+        else:
+            with pytest.raises(RegistryError, match="is this the address of a registry"):
+                registry.latest("s")
+
+
 class TestConfluent:
     def test_each_id_is_fetched_once(self, registry_server: Any) -> None:
         registry_server.versions.append(("s", canonical(record())))

@@ -33,6 +33,19 @@ def test_a_files_lines_are_produced_and_bad_ones_reported(
     assert sum(Broker(embedded).ends([f"{namespace}.dead-letters"]).values()) == 25
 
 
+def test_events_of_no_known_type_are_what_the_setting_says(
+    run: Run, where: tuple[str, ...], tmp_path: Path
+) -> None:
+    file = tmp_path / "events.jsonl"
+    file.write_text('{"event_type": "cart", "user_id": "u", "timestamp": 1700000000000}\n')
+    line = ("produce", "--file", str(file), "--json", *where)
+    assert json.loads(run(*line).stdout)["rejected"] == 1
+    told = run(*line, STREAMGAUGE_UNKNOWN_EVENTS="cart=custom").stdout
+    assert json.loads(told)["produced"] == 1
+    wrong = run(*line, "--unknown-events", "cart=keep", exit_code=2)
+    assert "one of custom, dead-letter, reject" in wrong.output
+
+
 def test_a_file_that_is_not_there_is_told(run: Run, where: tuple[str, ...]) -> None:
     assert "nothing.log" in run("produce", "--file", "nothing.log", *where, exit_code=1).output
 
