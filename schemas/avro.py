@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from streamgauge.schemas import events, metric_records, records
+from streamgauge.schemas import events, metric_records, records, segment_records
 from streamgauge.schemas.derivation import avro_schema, full_name, subject
 from streamgauge.schemas.events import EVENT_TYPES
 
@@ -31,6 +31,9 @@ RECORDS: dict[str, type] = {
         metric_records.MetricPartial,
         metric_records.UserSketch,
         metric_records.MetricRollup,
+        segment_records.UserSegment,
+        segment_records.SegmentRules,
+        segment_records.SegmentCount,
     )
 }
 """Every record but the events, by name."""

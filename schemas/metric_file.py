@@ -17,7 +17,7 @@ Place = tuple[str | int, ...]
 Fault = tuple[Place, str]
 
 
-class MetricDefinitionError(SchemaError):
+class DefinitionError(SchemaError):
     """Definitions that cannot be used; `problems` names file, line, fault and what is allowed."""
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -43,7 +43,7 @@ def parse(text: str, name: str) -> tuple[Any, Lines]:
                 key = build(key_node, path)
                 line = key_node.start_mark.line + 1
                 if key in content:
-                    raise MetricDefinitionError([f"{name}:{line}: {key} is given twice"])
+                    raise DefinitionError([f"{name}:{line}: {key} is given twice"])
                 lines[(*path, key)] = line
                 content[key] = build(value_node, (*path, key))
             return content
@@ -60,24 +60,21 @@ def parse(text: str, name: str) -> tuple[Any, Lines]:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
         problem = getattr(error, "problem", None) or str(error)
-        raise MetricDefinitionError([f"{name}:{line}: not valid YAML: {problem}"]) from error
+        raise DefinitionError([f"{name}:{line}: not valid YAML: {problem}"]) from error
     finally:
         loader.dispose()
 
 
-def problems_at(
-    name: str, content: Any, lines: Lines, faults: Iterable[Fault]
-) -> MetricDefinitionError:
+def problems_at(name: str, content: Any, lines: Lines, faults: Iterable[Fault]) -> DefinitionError:
     def at(path: Place, fault: str) -> str:
-        metric = ""
-        if len(path) > 1 and path[0] == "metrics":
-            entry = content["metrics"][path[1]]
-            metric = (
-                f"metric {entry['name']}: " if isinstance(entry, dict) and "name" in entry else ""
-            )
-        return f"{name}:{lines[path]}: {metric}{fault}"
+        whose = ""
+        if len(path) > 1 and path[0] in ("metrics", "segments"):
+            entry = content[path[0]][path[1]]
+            if isinstance(entry, dict) and "name" in entry:
+                whose = f"{str(path[0])[:-1]} {entry['name']}: "
+        return f"{name}:{lines[path]}: {whose}{fault}"
 
-    return MetricDefinitionError([at(path, fault) for path, fault in faults])
+    return DefinitionError([at(path, fault) for path, fault in faults])
 
 
 def suggest(word: str, allowed: Iterable[str]) -> str:

@@ -62,7 +62,7 @@ from streamgauge.schemas.metric_definition import (
 )
 from streamgauge.schemas.metric_fields import Kind
 from streamgauge.schemas.metric_file import (
-    MetricDefinitionError,
+    DefinitionError,
     parse,
     problems_at,
 )
@@ -218,14 +218,14 @@ class Definitions:
 def load_definitions(source: Path | str, name: str = "<text>") -> Definitions:
     """Definitions from a file (a Path) or from YAML text (a str); see the module's docstring.
 
-    Raises MetricDefinitionError with every problem found, each with file and line.
+    Raises DefinitionError with every problem found, each with file and line.
     """
     if isinstance(source, Path):
         name = str(source)
         try:
             source = source.read_text(encoding="utf-8")
         except OSError as error:
-            raise MetricDefinitionError([f"{name}: cannot be read: {error.strerror}"]) from error
+            raise DefinitionError([f"{name}: cannot be read: {error.strerror}"]) from error
     content, lines = parse(source, name)
     try:
         file = MetricFile.model_validate(content)
@@ -241,7 +241,7 @@ def load_definitions(source: Path | str, name: str = "<text>") -> Definitions:
     definitions = Definitions(tuple(named.values()))
     twice = Counter(series.name for series in definitions.series())
     if clashes := [series for series, times in twice.items() if times > 1]:
-        raise MetricDefinitionError(
+        raise DefinitionError(
             [f"{name}: several metrics have a series {', '.join(clashes)}: rename all but one"]
         )
     return definitions

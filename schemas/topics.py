@@ -39,6 +39,8 @@ class Topic:
     cleanup: Literal["delete", "compact", "compact,delete"] = "delete"
     retention_ms: int | None = None
     partitions: int = 4
+    history: bool = False
+    """Compacted, and yet each record tells something: sinks take all, not the latest of a key."""
 
     @property
     def compacted(self) -> bool:
@@ -117,6 +119,22 @@ METRIC_ROLLUPS = Topic(
     cleanup="compact",
     description="Changelog of the hours and days that the merge adds up.",
 )
+USER_SEGMENTS = Topic(
+    name="user-segments",
+    key="user|segment",
+    records=("UserSegment", "SegmentRules"),
+    cleanup="compact",
+    history=True,
+    description="Who enters and leaves which segment, with the reason; the last stay of each.",
+)
+SEGMENT_COUNTS = Topic(
+    name="segment-counts",
+    key="segment|hour|source partition",
+    records=("SegmentCount",),
+    cleanup="compact,delete",
+    retention_ms=30 * DAY_MS,
+    description="How many are in each segment at each full hour, by source partition.",
+)
 
 TOPICS: Mapping[str, Topic] = {
     topic.name: topic
@@ -129,6 +147,8 @@ TOPICS: Mapping[str, Topic] = {
         METRICS,
         METRIC_USERS,
         METRIC_ROLLUPS,
+        USER_SEGMENTS,
+        SEGMENT_COUNTS,
     )
 }
 

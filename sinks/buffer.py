@@ -1,7 +1,8 @@
 """What was read and not yet written: of a compacted topic the newest record of each key alone.
 
 Upstream: the consumer. Downstream: batches. Rows carry absolute values, so what a newer one
-overtakes within an interval need not be decoded, let alone written.
+overtakes within an interval need not be decoded, let alone written; except in topics that tell a
+history.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Buffer:
 
     def add(self, topic: str, messages: Iterable[Message]) -> None:
         """Messages of one topic (its name without the namespace), in the log's order."""
-        if TOPICS[topic].compacted:
+        if TOPICS[topic].compacted and not TOPICS[topic].history:
             newest = self._newest.setdefault(topic, {})
             for message in messages:
                 at = message.partition(), message.key()

@@ -49,7 +49,8 @@ NO_KEYS = pl.DataFrame(schema={"partition": pl.Int32, "offset": pl.Int64, "key":
 class Batch:
     """What was read of one topic, of all its partitions here, up to certain offsets.
 
-    Of a compacted topic only the newest record of each key; of any other every record.
+    Of a compacted topic without a history only the newest record of each key; of any other every
+    record.
     """
 
     topic: str

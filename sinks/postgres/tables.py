@@ -18,6 +18,7 @@ import polars as pl
 
 from streamgauge.sinks.postgres.columns import clean, hexed, json_text, source, time
 from streamgauge.sinks.postgres.ranges import Ranges
+from streamgauge.sinks.postgres.segment_tables import REASON_IN, STAY, count_rows, stay_rows
 
 _FUTURE_MS = 300_000
 
@@ -31,6 +32,8 @@ class Table:
     times: tuple[str, ...]
     rows: Callable[[pl.DataFrame], pl.DataFrame]
     ranges: Ranges | None = None
+    lasting: tuple[str, ...] = ()
+    """Columns that keep their value where a newer record of the row has none."""
     keep_first: bool = False
     """A row that is there stays: the same event in two records is one row."""
     delete: Callable[[pl.DataFrame], pl.DataFrame] | None = None
@@ -60,6 +63,19 @@ def tables(*, consent_default: str = "granted") -> Mapping[str, Table]:
             times=("timestamp", "watermark"),
             rows=late_event_rows,
         ),
+        "user-segments": Table(
+            name="user_segments",
+            key=STAY,
+            times=("entered_at", "left_at"),
+            rows=stay_rows,
+            lasting=REASON_IN,
+        ),
+        "segment-counts": Table(
+            name="segment_counts",
+            key=("segment", "at", "source_partition"),
+            times=("at",),
+            rows=count_rows,
+        ),
         "events": Table(
             name="performance_logs",
             key=("created_at", "event_id"),
@@ -77,6 +93,10 @@ COLUMNS: Mapping[str, frozenset[str] | None] = {
     "late-events": frozenset(
         {"event_id", "event_type", "user_id", "timestamp", "watermark", "schema_id", "payload"}
     ),
+    "user-segments": frozenset(
+        {"user_id", "segment", "entered_at", "left_at", "reason_in", "reason_out", "rule_version"}
+    ),
+    "segment-counts": None,
     "events": frozenset(
         {"event_id", "event_type", "timestamp", "user_id", "consent_analytics"}
         | {"method_name", "duration_ms", "response_size_bytes", "cache_hit", "error_type"}

@@ -29,6 +29,8 @@ def upsert(connection: psycopg.Connection, schema: str, table: Table, rows: pl.D
         return
     # ON CONFLICT may meet a row only once in a statement.
     keep: Literal["first", "last"] = "first" if table.keep_first else "last"
+    if table.lasting:
+        rows = rows.with_columns(pl.col(table.lasting).forward_fill().over(list(table.key)))
     rows = rows.unique(list(table.key), keep=keep, maintain_order=True)
     _stage(connection, schema, table, rows)
     columns = [sql.Identifier(column) for column in rows.columns]
@@ -38,7 +40,12 @@ def upsert(connection: psycopg.Connection, schema: str, table: Table, rows: pl.D
         others = [*(c for c in rows.columns if c not in table.key), "updated_at"]
         resolution = sql.SQL("UPDATE SET {} WHERE {}").format(
             sql.SQL(", ").join(
-                sql.SQL("{0} = excluded.{0}").format(sql.Identifier(c)) for c in others
+                sql.SQL(
+                    "{0} = coalesce(excluded.{0}, t.{0})"
+                    if c in table.lasting
+                    else "{0} = excluded.{0}"
+                ).format(sql.Identifier(c))
+                for c in others
             ),
             sql.SQL(_NOT_OLDER).format(new=sql.Identifier("excluded")),
         )

@@ -13,7 +13,7 @@ from streamgauge.schemas.events import Event
 from streamgauge.schemas.metric_fields import DERIVED, field_kind
 from streamgauge.schemas.metrics import (
     CATALOGUE,
-    MetricDefinitionError,
+    DefinitionError,
     builtin,
     load_definitions,
     percentile,
@@ -21,7 +21,7 @@ from streamgauge.schemas.metrics import (
 
 
 def problems(text: str) -> list[str]:
-    with pytest.raises(MetricDefinitionError) as caught:
+    with pytest.raises(DefinitionError) as caught:
         load_definitions(text, "my.yaml")
     assert str(caught.value) == "\n".join(caught.value.problems)
     return list(caught.value.problems)
@@ -258,13 +258,13 @@ def test_all_problems_come_at_once() -> None:
 
 def test_a_file_is_named_in_its_problems(tmp_path: Path) -> None:
     path = tmp_path / "metrics.yaml"
-    with pytest.raises(MetricDefinitionError, match=r"metrics\.yaml: cannot be read"):
+    with pytest.raises(DefinitionError, match=r"metrics\.yaml: cannot be read"):
         load_definitions(path)
     path.write_text("metrics: 5")
-    with pytest.raises(MetricDefinitionError, match=r"metrics\.yaml:1: metrics is 5"):
+    with pytest.raises(DefinitionError, match=r"metrics\.yaml:1: metrics is 5"):
         load_definitions(path)
     path.write_text("nothing")
-    with pytest.raises(MetricDefinitionError, match=r"metrics\.yaml:1: the file is 'nothing'"):
+    with pytest.raises(DefinitionError, match=r"metrics\.yaml:1: the file is 'nothing'"):
         load_definitions(path)
     assert load_definitions(CATALOGUE) == builtin()
 
@@ -292,7 +292,7 @@ def test_derived_fields_hide_no_real_ones() -> None:
 
 @pytest.mark.parametrize("field", ["user_id", "anonymous_id", "session_id", "event_id"])
 def test_a_person_is_no_dimension(field):
-    with pytest.raises(MetricDefinitionError, match=f"{field} names one person or event"):
+    with pytest.raises(DefinitionError, match=f"{field} names one person or event"):
         load_definitions(
             "extends: none\nmetrics:\n  - name: views\n    description: Views.\n"
             f"    events: [page_view]\n    aggregate: count\n    dimensions: [{field}]\n"
