@@ -13,7 +13,7 @@ PYTHON ?= $(shell for one in python3.13 python3.12 python3.11 python3; do \
 	$$one -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
 	&& echo $$one && break; done)
 CODE := cli producers schemas sinks streams bench examples tests
-UNIT := not kafka and not postgres and not redis and not slow
+UNIT := not kafka and not postgres and not redis and not slow and not alone
 COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate --quiet
 
@@ -46,10 +46,11 @@ check: setup ## The quick part: lint, format, types, import rules, unit tests
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy .typing/streamgauge
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m '$(UNIT)'
+	$(BIN)/pytest -n auto -m '$(UNIT)'
 
 test: check ## Everything: check, then the tests on real Kafka, Postgres and Redis, and the wheel
-	$(BIN)/pytest -m 'not ($(UNIT))' -rs --durations=10
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not ($(UNIT)) and not alone' -rs --durations=10
+	$(BIN)/pytest -m alone -rs --durations=10
 	rm -rf build dist
 	$(BIN)/python -m build --wheel --no-isolation
 	@echo 'Not run: the skipped tests, listed above with the reason of each; make bench, a measurement.'

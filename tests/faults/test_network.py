@@ -11,7 +11,7 @@ from streamgauge.cli.stack.proxy import ApiKey, Delay, Drop
 from tests.faults.reading import Reading
 from tests.faults.sinking import until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kafka, pytest.mark.alone, pytest.mark.timeout(600)]
 
 slow = pytest.mark.skipif(os.environ.get("FAULTS") != "all", reason="half a minute: FAULTS=all")
 

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from streamgauge.cli.verify import VerifyConfig, verify
-from streamgauge.producers import Client
+from streamgauge.producers import RecordProducer
 from streamgauge.producers.simulator import Rates, Simulation, simulate
+from streamgauge.schemas.events import PageView
 from streamgauge.schemas.faultpoint import POINTS
 from streamgauge.schemas.topics import create_topics
 from tests.faults.sinking import until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kafka, pytest.mark.alone, pytest.mark.timeout(600)]
 
 CLOCK = Path(__file__).with_name("clock")
 
@@ -31,7 +32,7 @@ class Pipeline:
         self._where = {"kafka": kafka, "registry": registry, "namespace": namespace}
         self._folder = folder
         create_topics({"bootstrap.servers": kafka}, namespace)
-        self.client = Client(**self._where)
+        self.client = RecordProducer(**self._where)
 
     def start(self, *flags: str, **environment: str) -> subprocess.Popen:
         settings = {f"STREAMGAUGE_{name.upper()}": value for name, value in self._where.items()}
@@ -86,7 +87,7 @@ def test_a_wall_clock_that_jumps_a_day_either_way_makes_nothing_late(pipeline):
     until(lambda: "restored; reading" in pipeline.log.read_text())
     for round_ in range(4):
         for number in range(20):
-            pipeline.client.track("page_view", user_id=f"u{number}", page_url=f"/{round_}")
+            pipeline.client.send_event(PageView(user_id=f"u{number}", page_url=f"/{round_}"))
         pipeline.client.flush()
         time.sleep(3)
     try:

@@ -17,7 +17,7 @@ from streamgauge.streams.engine.restore import Commit, Restorer
 from tests.faults.reading import Reading
 from tests.faults.sinking import is_stopped, until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kafka, pytest.mark.alone, pytest.mark.timeout(600)]
 
 ALL = os.environ.get("FAULTS") == "all"
 slow = pytest.mark.skipif(not ALL, reason="half a minute: FAULTS=all")

@@ -18,12 +18,12 @@ import pytest
 
 from streamgauge.cli.settings import Settings
 from streamgauge.cli.verify import VerifyConfig, verify
-from streamgauge.producers import Client
+from streamgauge.producers import RecordProducer
 from streamgauge.producers.simulator import Rates, Simulation, simulate
 from streamgauge.schemas.topics import create_topics
 from streamgauge.streams.engine.checkpoint import found
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.kafka, pytest.mark.alone, pytest.mark.timeout(900)]
 
 EVENTS = 6000
 RATES = Rates(duplicates=0.01, late=0.01, broken=0.001)
@@ -63,7 +63,7 @@ class Machine:
 
     def simulate(self, seed):
         settings = self.settings
-        client = Client(settings.kafka, settings.registry, settings.namespace)
+        client = RecordProducer(settings.kafka, settings.registry, settings.namespace)
         simulate(client, Simulation(events=EVENTS, seed=seed, rates=RATES))
 
     def differences(self):

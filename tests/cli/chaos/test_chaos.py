@@ -18,6 +18,7 @@ ONLY = "kill,bounce,commit-loss,network,postgres,redis-loss"
 @pytest.mark.postgres
 @pytest.mark.redis
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(900)
 def test_nothing_is_lost_or_doubled_in_a_short_run(server_dir: Path) -> None:
     line = [sys.executable, "-m", "streamgauge.cli", "chaos", "--events", "15000", "--rate", "1000"]

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.alone, pytest.mark.timeout(240)]
 
 POINTS = [
     "mid_batch:2",
