@@ -12,7 +12,16 @@ import json
 import sys
 from pathlib import Path
 
-from streamgauge.schemas import events, metric_records, records, segment_records
+from streamgauge.schemas import (
+    anomaly_records,
+    events,
+    experiment_records,
+    metric_records,
+    profile_records,
+    records,
+    segment_records,
+    session_records,
+)
 from streamgauge.schemas.derivation import avro_schema, full_name, subject
 from streamgauge.schemas.events import EVENT_TYPES
 
@@ -31,9 +40,21 @@ RECORDS: dict[str, type] = {
         metric_records.MetricPartial,
         metric_records.UserSketch,
         metric_records.MetricRollup,
+        session_records.Session,
+        session_records.DeviceSession,
+        profile_records.UserProfile,
+        profile_records.UserDay,
+        profile_records.UserLink,
         segment_records.UserSegment,
         segment_records.SegmentRules,
         segment_records.SegmentCount,
+        experiment_records.Exposure,
+        experiment_records.ExperimentHistory,
+        experiment_records.ExperimentPartial,
+        experiment_records.ExperimentResult,
+        anomaly_records.AnomalyPoint,
+        anomaly_records.Anomaly,
+        anomaly_records.AnomalyState,
     )
 }
 """Every record but the events, by name."""

@@ -52,13 +52,14 @@ def _metric_faults(metric: MetricDefinition, path: Place) -> Iterator[Fault]:
             yield (*path, key), f"aggregate {metric.aggregate} takes no {key}"
     if metric.by is not None and metric.dimensions is not None:
         yield (*path, "by"), "give either by or dimensions"
-    yield from _part_faults(metric, path)
+    yield from _watched_faults(metric, path)
+    yield from part_faults(metric, path)
     parts: list[Part] = [metric]
     for key in ("numerator", "denominator"):
         if part := getattr(metric, key):
             if metric.events is not None or metric.where:
                 yield (*path, key), "events and where of a ratio stand in its two parts"
-            yield from _part_faults(part, (*path, key))
+            yield from part_faults(part, (*path, key))
             parts.append(part)
     if "numerator" in wants:
         parts = parts[1:]
@@ -74,7 +75,19 @@ def _metric_faults(metric: MetricDefinition, path: Place) -> Iterator[Fault]:
                 break
 
 
-def _part_faults(part: Part, path: Place) -> Iterator[Fault]:
+def _watched_faults(metric: MetricDefinition, path: Place) -> Iterator[Fault]:
+    known = {", ".join(dims) or "[]": dims for dims in metric.breakdowns}
+    for dims in metric.watched:
+        if dims not in known.values():
+            named = ", ".join(dims) or "[]"
+            fault = f"no breakdown {named} to watch: {suggest(named, known)}"
+            yield (*path, "anomalies"), fault
+    if metric.watched and "1m" not in metric.windows:
+        yield (*path, "anomalies"), "minutes are watched, and 1m is not among the windows"
+
+
+def part_faults(part: Part, path: Place) -> Iterator[Fault]:
+    """What is wrong with the events, conditions and field of a metric or a part of it."""
     unknown = [event for event in part.events or () if event not in EVENT_TYPES]
     for event in unknown:
         yield (*path, "events"), f"unknown event type {event}: {suggest(event, EVENT_TYPES)}"

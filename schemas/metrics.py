@@ -13,6 +13,7 @@ own), and the CLI. A file reads
         aggregate: count             # count sum mean min max distinct_users ratio quantiles
         by: [[], [page]]             # or dimensions: [page] for a single one; default: []
         windows: [1m, 1h, 1d]        # default: all three
+        anomalies: true              # watch the total; or [[], [page]]: these breakdowns
 
 A metric of the same name replaces the catalogue's. The exact meaning, which `verify` shares:
 
@@ -266,7 +267,8 @@ def _conditions(where: Mapping[str, Any]) -> tuple[Condition, ...]:
     return tuple(sorted(found, key=lambda condition: (condition.field, condition.operator)))
 
 
-def _selection(part: Part) -> Selection:
+def selection_of(part: Part) -> Selection:
+    """What a part of a definition, checked before, takes of events."""
     used = sorted({*part.where, *([part.field] if part.field else [])})
     kinds = {field: kind for field in used if (kind := kind_of(field, part.events))}
     return Selection(
@@ -282,8 +284,8 @@ def _metric(definition: MetricDefinition) -> Metric:
     return Metric(
         name=definition.name,
         aggregate=definition.aggregate,
-        selection=_selection(definition.numerator or definition),
-        denominator=_selection(definition.denominator) if definition.denominator else None,
+        selection=selection_of(definition.numerator or definition),
+        denominator=selection_of(definition.denominator) if definition.denominator else None,
         quantiles=tuple(sorted(set(definition.quantiles or ()))),
     )
 

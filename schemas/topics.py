@@ -135,6 +135,91 @@ SEGMENT_COUNTS = Topic(
     retention_ms=30 * DAY_MS,
     description="How many are in each segment at each full hour, by source partition.",
 )
+EXPOSURES = Topic(
+    name="exposures",
+    key="experiment|user",
+    records=("Exposure",),
+    cleanup="compact",
+    description="Each user's first exposure to each experiment.",
+)
+EXPERIMENT_HISTORY = Topic(
+    name="experiment-history",
+    key="user|hour",
+    records=("ExperimentHistory",),
+    cleanup="compact",
+    description="Changelog of what users did by hour, for the covariates of experiments.",
+)
+EXPERIMENT_PARTIALS = Topic(
+    name="experiment-partials",
+    key="source partition|experiment|variant|metric",
+    records=("ExperimentPartial",),
+    cleanup="compact",
+    description="What each source partition adds to the figures of experiments.",
+)
+EXPERIMENT_RESULTS = Topic(
+    name="experiment-results",
+    key="experiment|metric|variant",
+    records=("ExperimentResult",),
+    cleanup="compact",
+    description="The figures of experiments as they stand: lifts, intervals, verdicts.",
+)
+SESSIONS = Topic(
+    name="sessions",
+    key="user_id|started_at",
+    records=("Session",),
+    cleanup="compact",
+    description="Sessions of users over all devices, as they stand; also their changelog.",
+)
+DEVICE_SESSIONS = Topic(
+    name="device-sessions",
+    key="user_id|device_type|started_at",
+    records=("DeviceSession",),
+    cleanup="compact",
+    description="Sessions of users on each type of device, as they stand; also their changelog.",
+)
+ANOMALY_POINTS = Topic(
+    name="anomaly-points",
+    key="source partition|window_start|version|dimensions",
+    records=("AnomalyPoint",),
+    cleanup="compact,delete",
+    retention_ms=3 * DAY_MS,
+    description="Minutes of the watched metrics, by source partition, as soon as they settle.",
+)
+ANOMALIES = Topic(
+    name="anomalies",
+    key="series|detector|started_at",
+    records=("Anomaly",),
+    cleanup="compact",
+    description="Flags: what is not as usual, from when to when; latest wins.",
+)
+ANOMALY_STATE = Topic(
+    name="anomaly-state",
+    key="series|name, or progress",
+    records=("AnomalyState",),
+    cleanup="compact",
+    description="Changelog of the detectors' memory of each series.",
+)
+USER_PROFILES = Topic(
+    name="user-profiles",
+    key="user_id",
+    records=("UserProfile",),
+    cleanup="compact",
+    description="Profiles of users, at most one record in 5 seconds each; also their changelog.",
+)
+DAILY_ANALYTICS = Topic(
+    name="daily-analytics",
+    key="user_id|number of the day",
+    records=("UserDay",),
+    cleanup="compact",
+    description="What each user did on each day.",
+)
+USER_LINKS = Topic(
+    name="user-links",
+    key="anonymous_id|user_id",
+    records=("UserLink",),
+    cleanup="compact",
+    description="Which anonymous_id is which user_id, from identify events; also its changelog.",
+)
 
 TOPICS: Mapping[str, Topic] = {
     topic.name: topic
@@ -147,8 +232,20 @@ TOPICS: Mapping[str, Topic] = {
         METRICS,
         METRIC_USERS,
         METRIC_ROLLUPS,
+        SESSIONS,
+        DEVICE_SESSIONS,
+        USER_PROFILES,
+        DAILY_ANALYTICS,
+        USER_LINKS,
         USER_SEGMENTS,
         SEGMENT_COUNTS,
+        EXPOSURES,
+        EXPERIMENT_HISTORY,
+        EXPERIMENT_PARTIALS,
+        EXPERIMENT_RESULTS,
+        ANOMALY_POINTS,
+        ANOMALIES,
+        ANOMALY_STATE,
     )
 }
 

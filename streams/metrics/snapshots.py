@@ -91,10 +91,10 @@ def of_source(state: SourceState, partition: int, settings: SourceSettings) -> b
     dirty = np.unique(np.concatenate([np.zeros(0, np.uint64), *state.dirty]))
     sketches = [(place, kept) for place, kept in state.sketches.items() if place[0] == partition]
     frames = {
-        "rows": _table(rows),
-        "entries": _table(state.entries.keep(lambda run: live.has(run.key))),
-        "seen": _table(state.seen.keep(lambda run: is_open(run, 1))),
-        "ids": _table(
+        "rows": table(rows),
+        "entries": table(state.entries.keep(lambda run: live.has(run.key))),
+        "seen": table(state.seen.keep(lambda run: is_open(run, 1))),
+        "ids": table(
             state.ids.keep(lambda run: (run.columns[3] == partition) & (run.columns[0] >= floor))
         ),
         "dirty": pl.DataFrame({"key": dirty[live.has(dirty)]}),
@@ -105,7 +105,7 @@ def of_source(state: SourceState, partition: int, settings: SourceSettings) -> b
         ),
     }
     originals = [astuple(o) for o in state.originals.values() if o.partition == partition]
-    return _packed(frames, {"clock": asdict(clock), "originals": originals})
+    return packed(frames, {"clock": asdict(clock), "originals": originals})
 
 
 _SKETCHES: Mapping[str, Any] = {
@@ -130,7 +130,7 @@ def with_source(
 ) -> SourceState | None:
     """With a partition as it was at offset `at`."""
     then = Clock.resumed(*committed, settings.plan.numbers)
-    frames, content = _unpacked(snapshot)
+    frames, content = unpacked(snapshot)
     found = content["clock"]
     clock = Clock(**found | {"checkpoints": tuple(map(tuple, found["checkpoints"]))})
     begun = all(clock.since.get(version) == since for version, since in then.since.items())
@@ -149,10 +149,10 @@ def with_source(
         state,
         # all that is not in the changelog is written again, and with it when it closes
         clocks={**state.clocks, partition: replace(clock, saved=NONE)},
-        ids=_added(state.ids, frames["ids"]),
-        rows=_added(state.rows, frames["rows"]),
-        entries=_added(state.entries, frames["entries"]),
-        seen=_added(state.seen, frames["seen"]),
+        ids=added(state.ids, frames["ids"]),
+        rows=added(state.rows, frames["rows"]),
+        entries=added(state.entries, frames["entries"]),
+        seen=added(state.seen, frames["seen"]),
         dirty=(*state.dirty, dirty) if len(dirty) else state.dirty,
         sketches={**state.sketches, **sketches},
         originals={**state.originals, **{(o.partition, o.offset): o for o in originals}},
@@ -168,7 +168,7 @@ def of_merge(state: MergeState, partition: int) -> bytes:
         lambda run: (run.columns[PARTITION] == partition) & (run.columns[SOURCE] != TOTAL)
     )
     whole = newest(rows.where(lambda run: np.ones(len(run.key), bool)))
-    return _packed({"rows": _frame(whole)}, asdict(state.progress[partition]))
+    return packed({"rows": _frame(whole)}, asdict(state.progress[partition]))
 
 
 def with_merge(
@@ -183,7 +183,7 @@ def with_merge(
     _, start = Progress.resumed(*committed, settings.sources)
     if not committed[1] or start > at:
         return None
-    frames, content = _unpacked(snapshot)
+    frames, content = unpacked(snapshot)
     run = _run(frames["rows"], state.rows.dtypes)
     folded = run.take(np.flatnonzero(run.columns[SOURCE] == FOLDED))
     totals = list(folded.columns)
@@ -240,7 +240,8 @@ def aligned(
 # -- bytes ---------------------------------------------------------------------------------------
 
 
-def _packed(frames: Mapping[str, pl.DataFrame], content: Any) -> bytes:
+def packed(frames: Mapping[str, pl.DataFrame], content: Any) -> bytes:
+    """Frames, and something for JSON, as bytes."""
     parts = []
     for frame in frames.values():
         buffer = io.BytesIO()
@@ -251,7 +252,8 @@ def _packed(frames: Mapping[str, pl.DataFrame], content: Any) -> bytes:
     return b"".join([len(head).to_bytes(4, "big"), head, *parts])
 
 
-def _unpacked(snapshot: memoryview) -> tuple[dict[str, pl.DataFrame], Any]:
+def unpacked(snapshot: memoryview) -> tuple[dict[str, pl.DataFrame], Any]:
+    """What `packed` made bytes of."""
     end = 4 + int.from_bytes(snapshot[:4], "big")
     sizes, content = json.loads(bytes(snapshot[4:end]))
     frames = {}
@@ -261,7 +263,8 @@ def _unpacked(snapshot: memoryview) -> tuple[dict[str, pl.DataFrame], Any]:
     return frames, content
 
 
-def _table(runs: Runs) -> pl.DataFrame:
+def table(runs: Runs) -> pl.DataFrame:
+    """All rows as a frame."""
     return _frame(runs.where(lambda run: np.ones(len(run.key), bool)))
 
 
@@ -283,6 +286,7 @@ def _run(frame: pl.DataFrame, dtypes: Sequence[type]) -> Run:
     return Run(key=frame["key"].to_numpy(), columns=tuple(columns))
 
 
-def _added(runs: Runs, frame: pl.DataFrame) -> Runs:
+def added(runs: Runs, frame: pl.DataFrame) -> Runs:
+    """With the rows of such a frame."""
     run = _run(frame, runs.dtypes)
     return runs.add(run.key, *run.columns)

@@ -1,0 +1,180 @@
+"""Experiments: their definitions from YAML or JSON, and what the worker is told of them.
+
+Upstream: people's files. Downstream: the control topic (kind `experiment`); the worker
+(`streams.experiments`), `verify`, the SDK and the CLI. A file reads
+
+    name: feed-ranking               # as in experiment_exposure's experiment_id
+    variants:
+      - {name: control, weight: 0.5, config: {personal_connections: 0.6}}
+      - {name: treatment, weight: 0.5, config: {personal_connections: 0.4}}
+    allocation: 20%                  # of users; schedule: [{day: 1, allocation: 5%}, …]
+    duration_days: 14
+    segments: [power]                # only users in one of them
+    metrics:
+      - name: clicks_per_view
+        role: primary                # primary, secondary or guardrail
+        aggregate: ratio             # mean, proportion, ratio
+        numerator: {events: [feed_click]}
+        denominator: {events: [feed_view]}
+        mde: 5%                      # the least effect worth finding
+      - name: errors
+        role: guardrail
+        aggregate: mean
+        events: [request]
+        where: {status: {ge: 500}}
+        worse: higher
+        limit: 10%                   # of the control's mean
+        stop_on_breach: true
+
+The exact meaning, which `verify` shares. Of a user, a *sum* is over accepted events with consent:
+the number of events that a selection takes, or with a field the sum of its observations, scaled
+to an integer as metrics are (`metrics.py`).
+
+- Exposed: the user's first experiment_exposure by event time that was accepted while the
+  experiment was running (between the markers of start and stop in the partition) with a
+  timestamp before the end, started_at + duration, and one of the experiment's variants. One seen
+  in several variants is excluded, from the second variant on.
+- Outcome: the sum over events with exposed_at <= timestamp < end, whatever the order of arrival.
+- Covariate: the sum over the `lookback_days` * 24 whole hours (UTC) before the hour of exposed_at.
+  Only events after the marker of the definition that first asked for the selection.
+- mean: the outcome by user. proportion: 1 where the sum is not 0. ratio: the outcomes of numerator
+  and denominator; the covariate is one as well.
+
+Invariants: a definition is complete and correct once loaded, or loading fails with line and what
+is allowed; what is not correct in a control is refused as a value, never an exception downstream.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from streamgauge.schemas.experiment_checks import faults_of
+from streamgauge.schemas.experiment_definition import (
+    ExperimentDefinition,
+    ExperimentMetric,
+    explained,
+)
+from streamgauge.schemas.metric_file import DefinitionError, Lines, parse, problems_at
+from streamgauge.schemas.metrics import Selection, selection_of
+
+KIND = "experiment"
+State = Literal["created", "running", "stopped"]
+STATES: tuple[State, ...] = ("created", "running", "stopped")
+DAY_MS, HOUR_MS = 86_400_000, 3_600_000
+
+
+def selections(metric: ExperimentMetric) -> tuple[Selection, ...]:
+    """One, or numerator and denominator."""
+    if metric.numerator is not None and metric.denominator is not None:
+        return selection_of(metric.numerator), selection_of(metric.denominator)
+    return (selection_of(metric),)
+
+
+def selection_id(selection: Selection) -> str:
+    """16 hex digits that mean the same selection in every process."""
+    where = [[c.field, c.operator, c.value] for c in selection.where]
+    canonical = [selection.events, where, selection.field, selection.kinds]
+    return hashlib.sha256(json.dumps(canonical).encode()).hexdigest()[:16]
+
+
+def load_experiment(source: Path | str, name: str = "<text>") -> ExperimentDefinition:
+    """A definition from a file (a Path) or from YAML or JSON text (a str).
+
+    Raises DefinitionError with every problem found, each with file and line.
+    """
+    if isinstance(source, Path):
+        name = str(source)
+        try:
+            source = source.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            raise DefinitionError([f"{name}: cannot be read: {reason}"]) from error
+    content, lines = parse(source, name)
+    return _checked(content, lines, name)
+
+
+def _checked(content: Any, lines: Lines, name: str) -> ExperimentDefinition:
+    try:
+        definition = ExperimentDefinition.model_validate(content)
+    except ValidationError as error:
+        raise problems_at(name, content, lines, map(explained, error.errors())) from None
+    if faults := list(faults_of(definition)):
+        raise problems_at(name, content, lines, faults)
+    return definition
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """An experiment as the control topic tells of it."""
+
+    definition: ExperimentDefinition
+    state: State = "created"
+    started_at: int | None = None
+    stopped_at: int | None = None
+    reason: str | None = None
+    """Why it was stopped."""
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+    @property
+    def end(self) -> int | None:
+        """Event time from which nothing counts any more."""
+        if self.started_at is None:
+            return None
+        return self.started_at + int(self.definition.duration_days * DAY_MS)
+
+    @property
+    def meaning(self) -> str:
+        """What must not change while it runs: all but allocation, schedule and words."""
+        words = {"description", "allocation", "schedule"}
+        said = self.definition.model_dump(mode="json", exclude=words)
+        for each in said["variants"]:
+            del each["config"]
+        return json.dumps([said, self.started_at], sort_keys=True)
+
+    def body(self) -> str:
+        """As a control carries it."""
+        told = {
+            "definition": self.definition.model_dump(mode="json", exclude_defaults=True),
+            "state": self.state,
+            "started_at": self.started_at,
+            "stopped_at": self.stopped_at,
+            "reason": self.reason,
+        }
+        return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
+
+
+def of_body(name: str, body: str) -> Experiment:
+    """What `body` gave; raises DefinitionError for anything else."""
+    try:
+        told = json.loads(body)
+        state, started = told["state"], told.get("started_at")
+        well = isinstance(told, Mapping) and state in STATES
+        times = (started, told.get("stopped_at"))
+        well = well and all(t is None or isinstance(t, int) for t in times)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        well = False
+    if not well or (state == "running" and started is None):
+        raise DefinitionError([f"experiment {name}: not what the CLI writes"])
+    try:
+        definition = _checked(told.get("definition"), Lines(), f"experiment {name}")
+    except (DefinitionError, TypeError) as error:
+        raise DefinitionError([str(error)]) from None
+    if definition.name != name:
+        raise DefinitionError([f"experiment {name} is defined as {definition.name}"])
+    return Experiment(
+        definition=definition,
+        state=state,
+        started_at=started,
+        stopped_at=told.get("stopped_at"),
+        reason=None if told.get("reason") is None else str(told["reason"]),
+    )

@@ -1,0 +1,283 @@
+"""The state's changelogs: rows to write at a barrier, and state from such rows.
+
+Upstream: `exposures.py`. Downstream: `tasks.py` encodes them for `exposures` and
+`experiment-history`. A new exposure is written at once, everything else as late as the horizon
+allows: when an event would not be read again after a restart.
+
+Invariant: rows are absolute and say through which offset they are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from streamgauge.schemas.experiments import selection_id
+from streamgauge.streams.experiments.exposures import (
+    NEVER,
+    State,
+    first_exposures,
+    sums_of,
+)
+from streamgauge.streams.experiments.in_force import InForce
+from streamgauge.streams.experiments.names import Names
+from streamgauge.streams.experiments.tally import Layout
+from streamgauge.streams.metrics.keys import combine, of_strings
+from streamgauge.streams.metrics.runs import Run, Runs
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """To be written."""
+
+    exposures: list[tuple[int, dict[str, Any]]]
+    """Source partition and fields."""
+    hours: list[tuple[int, dict[str, Any]]]
+    definitions: list[tuple[int, dict[str, Any]]]
+    forgotten: list[tuple[int, str, int]]
+    """Source partition, user and hour."""
+
+
+def flush(
+    state: State, horizons: Mapping[int, tuple[int, int]], names: Names
+) -> tuple[State, Rows]:
+    """What is due; `horizons` are offset and timestamp by partition."""
+    size = max([*horizons, *state.positions, *state.in_force], default=0) + 1
+    offset, time = np.full(size, 0), np.full(size, -NEVER)
+    for partition, horizon in horizons.items():
+        offset[partition], time[partition] = horizon
+    for partition in state.all_due:
+        offset[partition] = NEVER
+
+    def due(run: Run) -> Array:
+        partition = run.columns[0]
+        return (run.columns[3] < offset[partition]) | (run.columns[4] <= time[partition])
+
+    pairs, hours = state.unsaved_pairs.where(due), state.unsaved_hours.where(due)
+    definitions = [
+        (
+            partition,
+            {
+                "sums": state.in_force[partition].to_json(),
+                "emitted_offset": state.positions.get(partition, -1),
+            },
+        )
+        for partition in sorted(state.all_due)
+    ]
+    rows = Rows(
+        exposures=list(_exposures(state, pairs, names)),
+        hours=list(_hours(state, hours, names)),
+        definitions=definitions,
+        forgotten=list(state.forgotten),
+    )
+    state = replace(
+        state,
+        unsaved_pairs=_but(state.unsaved_pairs, pairs.key),
+        unsaved_hours=_but(state.unsaved_hours, hours.key),
+        forgotten=(),
+        all_due=frozenset(),
+    )
+    return state, rows
+
+
+def _but(unsaved: Runs, written: Array) -> Runs:
+    """A row has all events of its key, so none of them is left."""
+    return unsaved.keep(lambda run: ~np.isin(run.key, written)) if len(written) else unsaved
+
+
+def _names_of(state: State, users: Array) -> list[str | None]:
+    found = np.empty(len(users), object)
+    which, (_, name) = state.people.find(users)
+    found[which] = name
+    return found.tolist()
+
+
+def _exposures(state: State, unsaved: Run, names: Names) -> Iterable[tuple[int, dict[str, Any]]]:
+    pair, index = np.unique(unsaved.key, return_index=True)
+    partition, user, number = (unsaved.columns[column][index] for column in range(3))
+    time, variant = first_exposures(state.exposed, pair)
+    which, (_, _, shown, at, _) = state.exposed.find(pair)
+    variants: list[dict[str, int]] = [{} for _ in pair]
+    for place, of, first in zip(which.tolist(), shown.tolist(), at.tolist(), strict=True):
+        known = variants[place].get(names[of], NEVER)
+        variants[place][names[of]] = min(known, first)
+    people = _names_of(state, user)
+    for each in np.unique(number).tolist():
+        mine = np.flatnonzero(number == each)
+        name = names[each]
+        for source in np.unique(partition[mine]).tolist():
+            places = mine[partition[mine] == source]
+            experiment = state.in_force[source].experiments[name]
+            layout = Layout.of(experiment.definition)
+            ids = [selection_id(selection) for selection in layout.selections]
+            sums = sums_of(state.sums, pair[places], layout.width).tolist()
+            for place, line in zip(places.tolist(), sums, strict=True):
+                of = variant[place]
+                yield (
+                    source,
+                    {
+                        "experiment": name,
+                        "user_id": people[place],
+                        "variant": names[of] if of >= 0 else None,
+                        "exposed_at": int(time[place]),
+                        "variants": json.dumps(variants[place], sort_keys=True, ensure_ascii=False),
+                        "sums": json.dumps(
+                            {
+                                id: [outcome, covariate]
+                                for id, outcome, covariate in zip(
+                                    ids, line, line[len(ids) :], strict=False
+                                )
+                                if outcome or covariate
+                            }
+                        ),
+                        "emitted_offset": state.positions[source],
+                    },
+                )
+
+
+def _hours(state: State, unsaved: Run, names: Names) -> Iterable[tuple[int, dict[str, Any]]]:
+    wanted, index = np.unique(unsaved.key, return_index=True)
+    if not len(wanted):
+        return
+    user = np.unique(unsaved.columns[1][index])
+    which, (_, hour, slot, value) = state.hours.find(user)
+    key = combine(user[which], hour)
+    at = np.minimum(np.searchsorted(wanted, key), len(wanted) - 1)
+    kept = np.flatnonzero(wanted[at] == key)
+    found: dict[int, dict[int, int]] = {}
+    places = (at[kept].tolist(), slot[kept].tolist(), value[kept].tolist())
+    for place, of, amount in zip(*places, strict=True):
+        sums = found.setdefault(place, {})
+        sums[of] = sums.get(of, 0) + amount
+    sources = unsaved.columns[0][index].tolist()
+    people = _names_of(state, unsaved.columns[1][index])
+    hours = unsaved.columns[2][index].tolist()
+    for place, sums in found.items():
+        since = state.in_force[sources[place]].collected_since
+        told = {names[of]: [amount, since[names[of]]] for of, amount in sums.items()}
+        yield (
+            sources[place],
+            {
+                "user_id": people[place],
+                "hour": hours[place],
+                "sums": json.dumps(told),
+                "emitted_offset": state.positions[sources[place]],
+            },
+        )
+
+
+def restored(
+    state: State,
+    partition: int,
+    exposures: Sequence[Mapping[str, Any]],
+    history: Sequence[Mapping[str, Any]],
+    names: Names,
+) -> State:
+    """With the last rows of the changelogs of a partition."""
+    in_force = InForce()
+    for row in history:
+        if row["user_id"] is None:
+            in_force = InForce.of_json(row["sums"])
+    state = replace(state, in_force={**state.in_force, partition: in_force})
+    state = _with_history(state, partition, [r for r in history if r["user_id"] is not None], names)
+    return _with_exposures(state, partition, exposures, names)
+
+
+def _with_history(
+    state: State, partition: int, rows: Sequence[Mapping[str, Any]], names: Names
+) -> State:
+    collected = state.in_force[partition].collected_since
+    user = _users([row["user_id"] for row in rows], partition)
+    hour = np.array([row["hour"] for row in rows], np.int64)
+    saved = np.array([row["emitted_offset"] for row in rows], np.int64)
+    told = [
+        (line, row["hour"], names.number(id), amount)
+        for line, row in enumerate(rows)
+        for id, (amount, since) in json.loads(row["sums"]).items()
+        if collected.get(id) == since
+    ]
+    table = np.array(told, np.int64).reshape(-1, 4)
+    line = table[:, 0]
+    return replace(
+        _with_people(state, partition, user, [row["user_id"] for row in rows]),
+        hours=state.hours.add(
+            user[line],
+            np.full(len(line), partition, np.int32),
+            table[:, 1],
+            table[:, 2].astype(np.int32),
+            table[:, 3],
+        ),
+        saved_hours=state.saved_hours.add(
+            combine(user, hour), np.full(len(user), partition, np.int32), saved
+        ),
+    )
+
+
+def _with_exposures(
+    state: State, partition: int, rows: Sequence[Mapping[str, Any]], names: Names
+) -> State:
+    """Those of experiments that are in force."""
+    active = {one.name: Layout.of(one.definition) for one in state.in_force[partition].active}
+    rows = [row for row in rows if row["experiment"] in active]
+    places = {
+        name: {selection_id(s): place for place, s in enumerate(layout.selections)}
+        for name, layout in active.items()
+    }
+    user = _users([row["user_id"] for row in rows], partition)
+    experiment = np.array([names.number(row["experiment"]) for row in rows], np.int32)
+    pair = combine(user, experiment)
+    saved = np.array([row["emitted_offset"] for row in rows], np.int64)
+    variants, sums = [], []
+    for line, row in enumerate(rows):
+        for name, time in json.loads(row["variants"]).items():
+            variants.append((line, names.number(name), time))
+        place = places[row["experiment"]]
+        for id, (outcome, covariate) in json.loads(row["sums"]).items():
+            if id in place:
+                sums.append((line, place[id], outcome))
+                sums.append((line, place[id] + len(place), covariate))
+    shown = np.array(variants, np.int64).reshape(-1, 3)
+    added = np.array(sums, np.int64).reshape(-1, 3)
+
+    def here(rows: Array) -> Array:
+        return np.full(len(rows), partition, np.int32)
+
+    return replace(
+        _with_people(state, partition, user, [row["user_id"] for row in rows]),
+        exposed=state.exposed.add(
+            pair[shown[:, 0]],
+            here(shown),
+            experiment[shown[:, 0]],
+            shown[:, 1].astype(np.int32),
+            shown[:, 2],
+            user[shown[:, 0]],
+        ),
+        sums=state.sums.add(
+            pair[added[:, 0]],
+            here(added),
+            experiment[added[:, 0]],
+            added[:, 1].astype(np.int32),
+            added[:, 2],
+        ),
+        saved_pairs=state.saved_pairs.add(pair, here(pair), saved),
+    )
+
+
+def _users(names: list[str], partition: int) -> Array:
+    hashes = of_strings(pl.Series(names, dtype=pl.String))
+    return combine(hashes, np.full(len(names), partition))
+
+
+def _with_people(state: State, partition: int, user: Array, names: list[str]) -> State:
+    texts = np.empty(len(names), object)
+    texts[:] = names
+    return replace(
+        state, people=state.people.add(user, np.full(len(user), partition, np.int32), texts)
+    )
