@@ -99,11 +99,12 @@ def lower(value: Any) -> Any:
     return value.strip().lower() if isinstance(value, str) else value
 
 
-def _empty_is_absent(value: Any) -> Any:
+def empty_is_absent(value: Any) -> Any:
+    """An id that is an empty string is none."""
     return None if value == "" else value
 
 
-def _pairs(value: Any) -> Any:
+def pairs(value: Any) -> Any:
     """A mapping as a list of pairs; values that are no strings as JSON."""
     if isinstance(value, Mapping):
         value = [{"key": key, "value": item} for key, item in value.items()]
@@ -129,12 +130,12 @@ class Property(BaseModel):
 
 
 Time = Annotated[int, BeforeValidator(to_millis), Field(gt=0, lt=MAX_TIMESTAMP), TIME]
-Id = Annotated[str | None, BeforeValidator(_empty_is_absent)]
+Id = Annotated[str | None, BeforeValidator(empty_is_absent)]
 Long = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Amount = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Properties = Annotated[tuple[Property, ...], BeforeValidator(_pairs)]
+Properties = Annotated[tuple[Property, ...], BeforeValidator(pairs)]
 
 # Upper and lower case are the same to a sender; one of them gets into the log.
 DeviceType = Annotated[Literal["mobile", "tablet", "desktop", "tv"], BeforeValidator(lower)]
@@ -181,6 +182,8 @@ class Event(BaseModel):
     consent_analytics: bool | None = None
     consent_personalisation: bool | None = None
     consent_marketing: bool | None = None
+    bot: bool | None = None
+    """Sent by a program, as far as its User-Agent says."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:

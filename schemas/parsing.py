@@ -43,7 +43,7 @@ def parse_event(obj: Mapping[str, Any], unknown: UnknownTypes = KEPT) -> Event:
     if isinstance(name, str) and name not in EVENT_TYPES and unknown.mode(name) == "custom":
         obj = _as_custom(obj, name)
     cls = _event_class(obj.get("event_type"), unknown)
-    fields = _flat(obj, custom=cls is EVENT_TYPES["custom"])
+    fields = flat(obj, custom=cls is EVENT_TYPES["custom"])
     if fields.get("timestamp") is None:
         raise InvalidEvent("missing_field", "timestamp", "every event says when it happened")
     try:
@@ -81,7 +81,11 @@ def _as_custom(obj: Mapping[str, Any], name: str) -> dict[str, Any]:
     return fields
 
 
-def _flat(obj: Mapping[str, Any], *, custom: bool) -> dict[str, Any]:
+def flat(obj: Mapping[str, Any], *, custom: bool) -> dict[str, Any]:
+    """The object's fields side by side, whatever was nested; a custom event's rest as properties.
+
+    Raises InvalidEvent for a field that is given twice.
+    """
     fields: dict[str, Any] = {}
     nested: dict[str, Any] = {}
     for key, value in obj.items():
