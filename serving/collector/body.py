@@ -20,6 +20,8 @@ GZIP = 16 + zlib.MAX_WBITS
 MEMBERS = 16
 """Most files that are joined in one gzip; each costs more than it may hold."""
 
+NESTS = frozenset({dict, list})
+
 JSON_TYPES = frozenset({"application/json", "text/plain", ""})
 """text/plain is what a browser sends without asking first: beacons."""
 
@@ -72,19 +74,19 @@ def parse(data: bytes) -> Any:
         raise Refusal(400, "not_json", f"the body is no JSON: {error}") from None
 
 
-def depth(value: Any, most: int) -> bool:
+def shallow(value: dict[str, Any], most: int) -> bool:
     """Whether lists and objects within each other are at most so many."""
-    level = [value]
-    for _ in range(most):
+    level = [item for item in value.values() if type(item) in NESTS]
+    for _ in range(most - 1):
+        if not level:
+            return True
         level = [
             item
             for each in level
             for item in (each.values() if isinstance(each, dict) else each)
-            if isinstance(item, dict | list)
+            if type(item) in NESTS
         ]
-        if not level:
-            return True
-    return False
+    return not level
 
 
 def _no_number(name: str) -> Any:

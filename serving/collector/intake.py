@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from streamgauge.schemas.codec import Codec
+from streamgauge.schemas.direct import Encode, Encoded, direct_encoder
 from streamgauge.schemas.envelope import to_millis
 from streamgauge.schemas.errors import InvalidEvent
 from streamgauge.schemas.events import EVENT_TYPES, parse_event
@@ -31,7 +32,7 @@ from streamgauge.schemas.registry import Registry
 from streamgauge.schemas.topics import DEAD_LETTERS, EVENTS
 from streamgauge.schemas.unknown import KEPT, UnknownTypes
 from streamgauge.serving.collector.agents import Agent
-from streamgauge.serving.collector.body import depth
+from streamgauge.serving.collector.body import shallow
 from streamgauge.serving.collector.keys import WriteKey
 from streamgauge.serving.collector.settings import Limits
 
@@ -65,8 +66,7 @@ class Sender:
     country: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What becomes of one event once its record is durable: ok, or a drop with its reason."""
 
     id: str | None
@@ -87,6 +87,8 @@ class Intake:
         instance: str = "0",
     ) -> None:
         self._codec = Codec(registry)
+        self._registry = registry
+        self._direct: dict[Any, Encode] = {}
         self._limits = limits
         self._unknown = unknown
         self._source = f"collector:{instance}"
@@ -94,8 +96,10 @@ class Intake:
 
     def register(self) -> None:
         """Register all schemas now, so that one that does not fit is found at the start."""
-        for cls in [*EVENT_TYPES.values()]:
+        for name, cls in [*EVENT_TYPES.items()]:
             self._codec.prepare(EVENTS.name, cls)
+            if encode := direct_encoder(self._registry, EVENTS.name, cls):
+                self._direct[name] = encode
         self._codec.prepare(DEAD_LETTERS.name, DeadLetter)
 
     def take(self, events: Sequence[Any], sender: Sender) -> list[Answer]:
@@ -113,7 +117,7 @@ class Intake:
             code, kept = "collector_failed", True
             reason = _legible(f"{code}: {type(error).__name__}: {error}")
         record = self._dead_letter(sent, code, reason, sender.arrived) if kept else None
-        return Answer(id=_id_of(sent), reason=reason, record=record)
+        return Answer(_id_of(sent), reason, record)
 
     def _accepted(self, sent: Any, sender: Sender) -> Answer:
         if not isinstance(sent, dict):
@@ -127,16 +131,24 @@ class Intake:
                 f"not one that the write key {name} may send",
                 keep=False,
             )
-        if not depth(sent, self._limits.depth):
+        if not shallow(sent, self._limits.depth):
             raise InvalidEvent("too_deep", None, f"more than {self._limits.depth} levels")
-        event = parse_event(enriched(sent, sender), self._unknown)
-        value = self._codec.encode(EVENTS.name, event)
+        event_id, key, value = self._encoded(enriched(sent, sender))
         if len(value) > self._limits.event_bytes:
             raise InvalidEvent(
                 "too_large", None, f"{len(value)} bytes, at most {self._limits.event_bytes}"
             )
-        record = Record(EVENTS.name, event.user_key.encode(), value)
-        return Answer(id=event.event_id, reason=None, record=record)
+        return Answer(event_id, None, Record(EVENTS.name, key, value))
+
+    def _encoded(self, fields: dict[str, Any]) -> Encoded:
+        name = fields.get("event_type")
+        encode = self._direct.get(name) if isinstance(name, str) else None
+        encoded = encode(fields) if encode is not None else None
+        if encoded is not None:
+            return encoded
+        event = parse_event(fields, self._unknown)
+        value = self._codec.encode(EVENTS.name, event)
+        return Encoded(event.event_id, event.user_key.encode(), value)
 
     def _dead_letter(self, sent: Any, reason: str, detail: str, at: int) -> Record:
         number = next(self._numbers)
