@@ -32,9 +32,9 @@ class Keys:
     names: str
 
 
-def keys(namespace: str, partition: int) -> Keys:
+def keys(namespace: str, partition: int, topic: str = "metrics") -> Keys:
     """`sg:{metrics-3}:…`, or with the namespace in place of `sg`."""
-    tag = f"{namespace or 'sg'}:{{metrics-{partition}}}"
+    tag = f"{namespace or 'sg'}:{{{topic}-{partition}}}"
     return Keys(
         prefix=f"{tag}:", fence=f"{tag}:fence", expiry=f"{tag}/expiry", names=f"{tag}/names"
     )

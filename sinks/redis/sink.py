@@ -1,7 +1,8 @@
-"""The topic of metrics into hot counters, guarded partition by partition.
+"""Topics into hot keys, guarded partition by partition: metrics, and who is in which segment.
 
-Upstream: the runner. Downstream: the hashes of `counters.py`. One write is one script call a
-partition, which checks the fence (epoch and offset), sets absolute values and moves the offset.
+Upstream: the runner. Downstream: the hashes of `counters.py`, the sets of `segments.py`. One write
+is one script call a partition, which checks the fence (epoch and offset), sets absolute values and
+moves the offset.
 So each call finds out whether the server still is what it was: a replica promoted with older
 data, or a server that lost all, answers `rewound`, and the runner reads again from its fence, or
 the compacted topic from the beginning.
@@ -13,17 +14,20 @@ frees the memory where the sink itself is gone; it does not decide what is seen.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import redis
 from redis import exceptions
 
 from streamgauge.schemas import faultpoint
 from streamgauge.sinks.errors import Fatal, Fenced, Retryable, Rewound
+from streamgauge.sinks.redis import segments
+from streamgauge.sinks.redis.commands import Commands
 from streamgauge.sinks.redis.counters import DAY_MS, Counters, counters, deletions, keys
 from streamgauge.sinks.sink import Batch, Log, Partition, Range
 
@@ -42,13 +46,20 @@ class Owned:
     position: str
 
 
+APPLIED: Mapping[str, Callable[[pl.DataFrame, dict[int, Commands]], None]] = {
+    "user-segments": segments.apply,
+}
+"""Topics whose rows are commands, and what makes them."""
+
+
 class RedisSink:
-    """Writes the counters of one namespace. A URL `redis+cluster://` names a cluster."""
+    """Writes the hot keys of one namespace. A URL `redis+cluster://` names a cluster."""
 
     topics: Mapping[str, frozenset[str] | None] = {
         "metrics": frozenset(
             {"window_start", "window_size", "dimensions", "watermark", "metrics", "values"}
-        )
+        ),
+        "user-segments": segments.COLUMNS,
     }
     types: Mapping[str, frozenset[str]] = {}
 
@@ -63,29 +74,29 @@ class RedisSink:
         self._owner = owner
         self._client: Any = None
         self._warned = False
-        self._owned: dict[int, Owned] = {}
+        self._owned: dict[Partition, Owned] = {}
 
     def open(self, partitions: Mapping[Partition, Log]) -> dict[Partition, int | None]:
         """Take partitions over; what was owned before is let go."""
         self._owned = {}
-        owned: dict[int, Owned] = {}
+        owned: dict[Partition, Owned] = {}
         with self._connected() as client:
             self._warn_of_eviction(client)
-            for (_, partition), of in partitions.items():
-                at = keys(self._namespace, partition)
+            for (topic, partition), of in partitions.items():
+                at = keys(self._namespace, partition, topic)
                 epoch, position = self._open(
                     keys=[at.fence, at.expiry], args=[of.cluster_id, of.topic_id, self._owner]
                 )
-                owned[partition] = Owned(epoch=epoch, position=position)
+                owned[topic, partition] = Owned(epoch=epoch, position=position)
         self._owned = owned
-        return {
-            (topic, partition): int(position) if (position := owned[partition].position) else None
-            for topic, partition in partitions
-        }
+        return {at: int(one.position) if one.position else None for at, one in owned.items()}
 
     def write(self, batch: Batch) -> None:
         """One script call a partition. After an outage in between, those that are done say so."""
         with self._connected():
+            if batch.topic in APPLIED:
+                self._apply(batch)
+                return
             set_, deleted = counters(batch.frame), deletions(batch.tombstones)
             for partition, span in batch.ranges.items():
                 self._write(partition, span, set_[partition], deleted[partition])
@@ -97,8 +108,8 @@ class RedisSink:
             client.close()
 
     def _write(self, partition: int, span: Range, set_: Counters, deleted: list[bytes]) -> None:
-        owned, at = self._owned[partition], keys(self._namespace, partition)
-        end = str(span.end) if span.end > span.start else owned.position
+        owned, at = self._owned["metrics", partition], keys(self._namespace, partition)
+        end = _end(span, owned)
         names = [at.fence, at.expiry, at.names]
         arguments: list[Any] = [owned.epoch, owned.position, end]
         arguments += [set_.watermark, at.prefix, DAY_MS]
@@ -109,10 +120,29 @@ class RedisSink:
         if set_.hashes:
             faultpoint.reached("sink_before_commit")
         answer = self._script(keys=names, args=arguments)
+        self._moved(("metrics", partition), answer, end)
+
+    def _apply(self, batch: Batch) -> None:
+        at = {p: keys(self._namespace, p, batch.topic) for p in batch.ranges}
+        commands = {partition: Commands(prefix=names.prefix) for partition, names in at.items()}
+        APPLIED[batch.topic](batch.frame, commands)
+        for partition, span in batch.ranges.items():
+            owned, of = self._owned[batch.topic, partition], commands[partition]
+            end = _end(span, owned)
+            if of.keys:
+                faultpoint.reached("sink_before_commit")
+            answer = self._commands(
+                keys=[at[partition].fence, at[partition].expiry, *of.keys],
+                args=[owned.epoch, owned.position, end, *of.arguments],
+            )
+            self._moved((batch.topic, partition), answer, end)
+
+    def _moved(self, partition: Partition, answer: str, end: str) -> None:
+        owned, name = self._owned[partition], " ".join(map(str, partition))
         if answer == "fenced":
-            raise Fenced(f"metrics {partition}: another instance writes it by now")
+            raise Fenced(f"{name}: another instance writes it by now")
         if answer == "rewound":
-            raise Rewound(f"metrics {partition}: Redis is not where it was (at {owned.position})")
+            raise Rewound(f"{name}: Redis is not where it was (at {owned.position})")
         self._owned[partition] = replace(owned, position=end)
 
     @contextmanager
@@ -123,6 +153,7 @@ class RedisSink:
                 self._client = self._connect()
                 self._open = self._client.register_script((_HERE / "open.lua").read_text())
                 self._script = self._client.register_script((_HERE / "write.lua").read_text())
+                self._commands = self._client.register_script((_HERE / "apply.lua").read_text())
             yield self._client
         except exceptions.RedisError as error:
             self.close()
@@ -139,6 +170,11 @@ class RedisSink:
             return
         if policy != "noeviction":
             log.warning("Redis may evict counters (maxmemory-policy %s): set noeviction", policy)
+
+
+def _end(span: Range, owned: Owned) -> str:
+    """The position after a range; an empty one only proves that the partition is still ours."""
+    return str(span.end) if span.end > span.start else owned.position
 
 
 def _translated(error: exceptions.RedisError) -> Retryable | Fatal:
