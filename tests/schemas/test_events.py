@@ -28,7 +28,7 @@ from streamgauge.schemas.events import (
 ENVELOPE = (
     "event_id event_type user_id anonymous_id session_id timestamp received_at page_url referrer"
     " device_type screen_size connection_speed os browser country app_version consent_analytics"
-    " consent_personalisation consent_marketing"
+    " consent_personalisation consent_marketing bot"
 )
 
 OWN = {
