@@ -1,31 +1,78 @@
-"""Getting events into Kafka: the SDK's client, files, and the simulated world.
+"""Getting events in: the SDK's clients, files, and the simulated world.
 
-from streamgauge.producers import Client
+    from streamgauge.producers import Client
+
+Each name is imported when it is first asked for, so that `Client` costs its user next to nothing.
 """
 
-from streamgauge.producers.client import Client, Stats
-from streamgauge.producers.errors import (
-    ClientClosed,
-    EventTooLarge,
-    ProducerError,
-    QueueFull,
-    SendRefused,
-    Undelivered,
-    UnreadableFile,
-)
-from streamgauge.producers.files import FileReport, Rejected, produce_file
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streamgauge.producers.aio import AsyncClient
+    from streamgauge.producers.ambient import context
+    from streamgauge.producers.client import Client
+    from streamgauge.producers.errors import (
+        ClientClosed,
+        EventTooLarge,
+        ProducerError,
+        QueueFull,
+        SendRefused,
+        SpoolFull,
+        SpoolUnusable,
+        Unavailable,
+        Undelivered,
+        UnreadableFile,
+    )
+    from streamgauge.producers.files import FileReport, Rejected, produce_file
+    from streamgauge.producers.outcomes import Outcome, Stats
+    from streamgauge.producers.records import RecordProducer
+    from streamgauge.producers.transport import Transport
 
 __all__ = [
+    "AsyncClient",
     "Client",
     "ClientClosed",
     "EventTooLarge",
     "FileReport",
+    "Outcome",
     "ProducerError",
     "QueueFull",
+    "RecordProducer",
     "Rejected",
     "SendRefused",
+    "SpoolFull",
+    "SpoolUnusable",
     "Stats",
+    "Transport",
+    "Unavailable",
     "Undelivered",
     "UnreadableFile",
+    "context",
     "produce_file",
 ]
+
+_HOME = {
+    "aio": ("AsyncClient",),
+    "ambient": ("context",),
+    "client": ("Client",),
+    "errors": (
+        *("ClientClosed", "EventTooLarge", "ProducerError", "QueueFull", "SendRefused"),
+        *("SpoolFull", "SpoolUnusable", "Unavailable", "Undelivered", "UnreadableFile"),
+    ),
+    "files": ("FileReport", "Rejected", "produce_file"),
+    "outcomes": ("Outcome", "Stats"),
+    "records": ("RecordProducer",),
+    "transport": ("Transport",),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
+    return value

@@ -3,31 +3,40 @@
 Everything else builds on this package, and it on nothing of ours. Read `envelope.py` and
 `events.py` first, then `topics.py`, `codec.py` and `columnar.py`. The names below need the base
 install alone; `columnar`, `encoder` and `consent_columns` need polars (the extra `streams`).
+
+Each name is imported when it is first asked for: whoever needs an error or an id does not wait
+for pydantic, fastavro and librdkafka.
 """
 
-from streamgauge.schemas.codec import Codec, Decoded
-from streamgauge.schemas.errors import (
-    IncompatibleSchema,
-    InvalidEvent,
-    RegistryError,
-    SchemaError,
-    StreamgaugeError,
-    TopicError,
-    UndecodableRecord,
-    UnknownSchema,
-)
-from streamgauge.schemas.events import (
-    EVENT_TYPES,
-    Event,
-    load_event_module,
-    load_event_schema,
-    parse_event,
-    register_event,
-)
-from streamgauge.schemas.records import DeadLetter, LateEvent, MetricUpdate, Tick
-from streamgauge.schemas.registry import Registry, open_registry
-from streamgauge.schemas.reject import Reject, dead_letter
-from streamgauge.schemas.topics import TOPICS, Topic, create_topics, qualified
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streamgauge.schemas.codec import Codec, Decoded
+    from streamgauge.schemas.errors import (
+        IncompatibleSchema,
+        InvalidEvent,
+        RegistryError,
+        SchemaError,
+        StreamgaugeError,
+        TopicError,
+        UndecodableRecord,
+        UnknownSchema,
+    )
+    from streamgauge.schemas.events import (
+        EVENT_TYPES,
+        Event,
+        load_event_module,
+        load_event_schema,
+        parse_event,
+        register_event,
+    )
+    from streamgauge.schemas.records import DeadLetter, LateEvent, MetricUpdate, Tick
+    from streamgauge.schemas.registry import Registry, open_registry
+    from streamgauge.schemas.reject import Reject, dead_letter
+    from streamgauge.schemas.topics import TOPICS, Topic, create_topics, qualified
 
 __all__ = [
     "EVENT_TYPES",
@@ -59,3 +68,28 @@ __all__ = [
     "qualified",
     "register_event",
 ]
+
+_HOME = {
+    "codec": ("Codec", "Decoded"),
+    "errors": (
+        *("IncompatibleSchema", "InvalidEvent", "RegistryError", "SchemaError"),
+        *("StreamgaugeError", "TopicError", "UndecodableRecord", "UnknownSchema"),
+    ),
+    "events": (
+        *("EVENT_TYPES", "Event", "load_event_module", "load_event_schema"),
+        *("parse_event", "register_event"),
+    ),
+    "records": ("DeadLetter", "LateEvent", "MetricUpdate", "Tick"),
+    "registry": ("Registry", "open_registry"),
+    "reject": ("Reject", "dead_letter"),
+    "topics": ("TOPICS", "Topic", "create_topics", "qualified"),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
+    return value

@@ -18,10 +18,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import random
 import re
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -31,6 +28,7 @@ from pydantic_core import PydanticCustomError
 
 from streamgauge.schemas.derivation import avro_schema
 from streamgauge.schemas.errors import SchemaError
+from streamgauge.schemas.ids import now_ms, uuid7
 from streamgauge.schemas.records import TIME
 
 MAX_TIMESTAMP = 7_258_118_400_000
@@ -74,25 +72,6 @@ def to_millis(value: Any) -> Any:
     raise PydanticCustomError(
         "timestamp", "neither ISO 8601 (2026-01-31T12:00:00Z) nor milliseconds since the epoch"
     )
-
-
-# Its own generator: nobody's random.seed(42) may make two processes draw the same ids.
-_random = random.Random()
-os.register_at_fork(after_in_child=_random.seed)
-
-
-def uuid7() -> str:
-    """A UUIDv7: sorts by time, and 74 random bits keep it unique across processes and forks."""
-    millis = time.time_ns() // 1_000_000
-    bits = _random.getrandbits(74)
-    return (
-        f"{millis >> 16:08x}-{millis & 0xFFFF:04x}-7{bits >> 62:03x}"
-        f"-{bits >> 48 & 0x3FFF | 0x8000:04x}-{bits & 0xFFFFFFFFFFFF:012x}"
-    )
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def lower(value: Any) -> Any:
@@ -223,3 +202,7 @@ def register_event(cls: type[E]) -> type[E]:
             )
     EVENT_TYPES[name] = cls
     return cls
+
+
+# Whoever sees EVENT_TYPES or COLUMNS finds the built-in types in them, however he came here.
+import streamgauge.schemas.events  # noqa: E402, F401

@@ -7,7 +7,8 @@ JSON. Downstream: `avro.py` derives their schemas, `codec.py` encodes them. How 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AliasChoices, BeforeValidator, Field
 
@@ -24,8 +25,10 @@ from streamgauge.schemas.envelope import (
     lower,
     register_event,
 )
-from streamgauge.schemas.loading import load_event_module, load_event_schema
-from streamgauge.schemas.parsing import parse_event
+
+if TYPE_CHECKING:
+    from streamgauge.schemas.loading import load_event_module, load_event_schema
+    from streamgauge.schemas.parsing import parse_event
 
 __all__ = [
     "EVENT_TYPES",
@@ -62,6 +65,22 @@ __all__ = [
     "parse_event",
     "register_event",
 ]
+
+# What works on all types may be imported before them, so it is looked up when asked for.
+_ELSEWHERE = {
+    "load_event_module": "loading",
+    "load_event_schema": "loading",
+    "parse_event": "parsing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ELSEWHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"streamgauge.schemas.{_ELSEWHERE[name]}"), name)
+    globals()[name] = value
+    return value
+
 
 Quality = Annotated[Literal["720p", "1080p", "4k"], BeforeValidator(lower)]
 CourseAction = Annotated[Literal["view", "enroll", "complete"], BeforeValidator(lower)]

@@ -28,7 +28,7 @@ from bench.pipeline import traffic
 from bench.pipeline.product import Product, rows_out
 from bench.pipeline.traffic import Record
 from streamgauge.cli.verify import VerifyConfig, verify
-from streamgauge.producers.client import Client
+from streamgauge.producers.records import RecordProducer
 
 WARM_S = 6
 TICK_S = 0.005
@@ -82,7 +82,7 @@ def flow(
         product.await_(lambda: all(one.ready() for one in running), "assignment")
         pids = {one.name: one.popen.pid for one in running}
         pids |= {"kafka": context.kafka.pid, "redis": product.redis.pid}
-        with Client(product.kafka, context.registry, namespace) as client:
+        with RecordProducer(product.kafka, context.registry, namespace) as client:
             watch = _Watch(product.redis.url, namespace, records[0].timestamp // MINUTE_MS)
             sending = _Sending(client, records, rate, watch)
             gc.collect()
@@ -179,7 +179,7 @@ class _Watch:
 class _Sending:
     """Records, sent on time; and when each was."""
 
-    client: Client
+    client: RecordProducer
     records: Sequence[Record]
     rate: float
     watch: _Watch

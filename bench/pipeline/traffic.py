@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from bench import events
-from streamgauge.producers.client import Client
+from streamgauge.producers.records import RecordProducer
 from streamgauge.producers.simulator.encoding import EventEncoder
 from streamgauge.producers.simulator.world import World
 from streamgauge.schemas.registry import open_registry
@@ -54,7 +54,7 @@ def records(
 
 def fill(kafka: str, registry: str, namespace: str, first: int, last: int) -> None:
     """Append the events [first, last) to the namespace's topic."""
-    with Client(kafka, registry, namespace) as client:
+    with RecordProducer(kafka, registry, namespace) as client:
         for record in records(registry, first, last):
             client.send(record.key, record.value)
 

@@ -31,7 +31,7 @@ from streamgauge.cli.stack.lag import Broker
 from streamgauge.cli.verify import Report as Verified
 from streamgauge.cli.verify import VerifyConfig, compare_namespaces, verify
 from streamgauge.cli.verify.errors import VerifyError
-from streamgauge.producers import Client
+from streamgauge.producers import RecordProducer
 from streamgauge.producers.simulator import Rates, Simulation, Truth, simulate
 from streamgauge.schemas.topics import EVENTS, TOPICS, qualified
 
@@ -86,7 +86,7 @@ class _Run:
         self._kafka = kafka
         self._watch = Watch(kafka, NAMESPACE, ("worker", *SINKS))
         self._reader = Reader(kafka, registry, NAMESPACE, PARTITIONS)
-        self._client = Client(
+        self._client = RecordProducer(
             {"bootstrap.servers": kafka, "logger": _log_of(scratch, "producer")},
             registry,
             NAMESPACE,

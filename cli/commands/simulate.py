@@ -11,7 +11,7 @@ from streamgauge.cli import output
 from streamgauge.cli.progress import bar
 from streamgauge.cli.settings import Settings, configured
 from streamgauge.cli.stack.brake import Brake
-from streamgauge.producers import Client
+from streamgauge.producers import RecordProducer
 from streamgauge.producers.simulator import Rates, Simulation
 from streamgauge.producers.simulator import simulate as run_simulation
 
@@ -114,7 +114,7 @@ def simulation(
 
 
 @contextmanager
-def connected(settings: Settings) -> Iterator[tuple[Client, Brake | None]]:
+def connected(settings: Settings) -> Iterator[tuple[RecordProducer, Brake | None]]:
     """A client, and a brake where the broker is the embedded one."""
     kafka: str | Mapping[str, Any] = settings.need("kafka")
     with ExitStack() as stack:
@@ -122,7 +122,7 @@ def connected(settings: Settings) -> Iterator[tuple[Client, Brake | None]]:
         if not settings.transactional:
             brake = stack.enter_context(Brake(settings.need("kafka"), settings.namespace))
             kafka = brake.conf
-        client = Client(kafka, settings.need("registry"), settings.namespace)
+        client = RecordProducer(kafka, settings.need("registry"), settings.namespace)
         yield stack.enter_context(client), brake
 
 

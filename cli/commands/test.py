@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 import psycopg
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 from psycopg import sql
 from redis import Redis
 
@@ -17,12 +17,11 @@ from streamgauge.cli.commands.metrics import schema_name
 from streamgauge.cli.errors import FAILED, CommandError
 from streamgauge.cli.settings import Settings, configured
 from streamgauge.cli.stack.lag import Broker
-from streamgauge.producers import Client
+from streamgauge.producers import Client, Outcome
 from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.envelope import uuid7
-from streamgauge.schemas.events import Event
 from streamgauge.schemas.registry import open_registry
-from streamgauge.schemas.topics import METRICS, qualified
+from streamgauge.schemas.topics import EVENTS, METRICS, qualified
 
 PAUSE = 0.005
 USER = "streamgauge-probe"
@@ -75,8 +74,9 @@ class _Probe:
         self._codec = Codec(registry)
         self._broker = Broker(self._kafka)
         self._client = Client(
-            self._kafka, registry, self._namespace, on_delivery=self._acknowledge, linger_ms=0
+            self._kafka, registry, self._namespace, on_outcome=self._acknowledge, batch_events=1
         )
+        self._events = qualified(self._namespace, EVENTS.name)
         self._metrics = self._at_end(qualified(self._namespace, METRICS.name))
         self._postgres = psycopg.connect(settings.need("postgres"), autocommit=True)
         self._redis: Redis = Redis.from_url(settings.need("redis"), decode_responses=True)
@@ -111,11 +111,9 @@ class _Probe:
             time.sleep(PAUSE)
         return {hop: times[hop] for hop in hops if hop in times}
 
-    def _acknowledge(
-        self, event: Event, error: KafkaError | None, partition: int | None, offset: int | None
-    ) -> None:
-        if partition is not None and offset is not None:
-            self._at = partition, offset
+    def _acknowledge(self, outcome: Outcome) -> None:
+        if outcome.partition is not None and outcome.offset is not None:
+            self._at = outcome.partition, outcome.offset
 
     def _at_end(self, topic: str) -> Consumer:
         ends = self._broker.ends([topic])
@@ -137,9 +135,8 @@ class _Probe:
     def _processed(self) -> bool:
         if self._at is None:
             return False
-        events = self._client.topic
         return any(
-            (position.topic, position.partition) == (events, self._at[0])
+            (position.topic, position.partition) == (self._events, self._at[0])
             and (position.committed or 0) > self._at[1]
             for position in self._broker.positions(self._namespace, "worker")
         )

@@ -1,6 +1,7 @@
 """Runs a simulated world against Kafka and keeps its truth.
 
-Upstream: the CLI and tests, with a `Simulation`. Downstream: `World` → `Faults` → `Client`.
+Upstream: the CLI and tests, with a `Simulation`. Downstream: `World` → `Faults` →
+`RecordProducer`.
 
 Two ways to spend time. By default the events lie in the past, spread over `span_ms` that ends
 about now, and are sent as fast as `rate` allows; event time never overtakes the clock, or the
@@ -21,8 +22,8 @@ from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from streamgauge.producers.client import Client
 from streamgauge.producers.errors import QueueFull, Undelivered
+from streamgauge.producers.records import RecordProducer
 from streamgauge.producers.simulator.anomalies import default_anomalies
 from streamgauge.producers.simulator.encoding import EventEncoder
 from streamgauge.producers.simulator.faults import Faults, Rates, Record
@@ -93,7 +94,7 @@ class Simulation:
 
 
 def simulate(
-    client: Client,
+    client: RecordProducer,
     simulation: Simulation,
     *,
     truth_file: Path | None = None,
@@ -152,7 +153,7 @@ def simulate(
     return truth
 
 
-def _sent(client: Client, record: Record, stop: threading.Event) -> bool:
+def _sent(client: RecordProducer, record: Record, stop: threading.Event) -> bool:
     """Hands the record over, however long Kafka is away, unless the run is to stop."""
     while True:
         try:

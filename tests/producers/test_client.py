@@ -1,71 +1,149 @@
+"""The client as an application sees it, with nobody at the other end."""
+
+import inspect
+import logging
 import os
 import subprocess
 import sys
 import threading
 import time
-import warnings
+from datetime import UTC, datetime
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
 
+import streamgauge.producers
 from streamgauge.producers import (
+    AsyncClient,
     Client,
     ClientClosed,
     EventTooLarge,
     QueueFull,
-    SendRefused,
     Undelivered,
+    context,
 )
-from streamgauge.schemas.errors import InvalidEvent
-from streamgauge.schemas.events import PageView
-from streamgauge.schemas.records import DeadLetter
-
-NOWHERE = "127.0.0.1:1"
+from streamgauge.producers.ambient import ENVELOPE
+from streamgauge.producers.errors import SpoolUnusable, Unavailable
+from streamgauge.producers.testing import RecordingClient, RecordingTransport
+from streamgauge.schemas.events import Event, PageView, Search
 
 
 @pytest.fixture
-def client(broker, registry, namespace):
-    with Client(broker, registry, namespace, log_level=0) as client:
+def client():
+    with RecordingClient() as client:
         yield client
 
 
-@pytest.fixture
-def unconnected(registry):
-    """A client whose Kafka never answers."""
-    clients = []
+class Away(RecordingTransport):
+    """A receiver that does not answer until it is told to."""
 
-    def make(**settings):
-        clients.append(Client(NOWHERE, registry, log_level=0, **settings))
-        return clients[-1]
+    def __init__(self):
+        super().__init__()
+        self.there = threading.Event()
 
-    yield make
-    for client in clients:
-        try:
-            client.close(0.1)
-        except Undelivered:
-            pass
+    def send(self, events, timeout):
+        if not self.there.is_set():
+            raise Unavailable("away")
+        return super().send(events, timeout)
 
 
-def test_a_tracked_event_is_in_the_topic_keyed_by_its_user(client, read, codec):
-    sent = client.track("page_view", user_id="ann", page_url="/pricing")
-    assert client.flush() == 0
+class Slow(RecordingTransport):
+    """Holds every batch until it is let go."""
 
-    (message,) = read(client.topic)
-    assert message.key() == b"ann"
-    assert codec.decode(message.value()).record == sent.model_dump()
+    def __init__(self):
+        super().__init__()
+        self.go = threading.Event()
+        self.holds = threading.Event()
+
+    def send(self, events, timeout):
+        self.holds.set()
+        self.go.wait(20)
+        return super().send(events, timeout)
+
+    def interrupt(self):
+        self.go.set()
 
 
-def test_an_event_without_a_user_is_keyed_by_its_anonymous_id(client, read):
-    client.track("page_view", anonymous_id="cookie-1")
-    client.flush()
-    assert read(client.topic)[0].key() == b"cookie-1"
+def test_public_names_are_these():
+    assert streamgauge.producers.__all__ == [
+        "AsyncClient",
+        "Client",
+        "ClientClosed",
+        "EventTooLarge",
+        "FileReport",
+        "Outcome",
+        "ProducerError",
+        "QueueFull",
+        "RecordProducer",
+        "Rejected",
+        "SendRefused",
+        "SpoolFull",
+        "SpoolUnusable",
+        "Stats",
+        "Transport",
+        "Unavailable",
+        "Undelivered",
+        "UnreadableFile",
+        "context",
+        "produce_file",
+    ]
+    assert all(hasattr(streamgauge.producers, name) for name in streamgauge.producers.__all__)
+    with pytest.raises(AttributeError):
+        _ = streamgauge.producers.Clinet
 
 
-def test_a_whole_event_can_be_tracked_but_not_with_more_fields(client):
-    event = PageView(user_id="ann", timestamp=1_760_000_000_000)
-    assert client.track(event) is event
+def test_importing_and_calling_the_client_imports_nothing_heavy():
+    script = (
+        "import sys; from streamgauge.producers import Client, context\n"
+        "client = Client(endpoint='http://127.0.0.1:1', write_key='k', exit_s=0)\n"
+        "heavy = {'pydantic', 'fastavro', 'confluent_kafka', 'asyncio', 'ssl', 'http.client'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_the_envelope_known_to_the_client_is_that_of_all_events():
+    assert set(Event.model_fields) == ENVELOPE
+
+
+def test_the_asyncio_client_takes_what_the_client_takes():
+    assert inspect.signature(AsyncClient) == inspect.signature(Client)
+
+
+def test_a_tracked_event_is_sent_with_the_id_that_was_returned(client):
+    event_id = client.track("page_view", user_id="ann", page_url="/pricing")
+    (event,) = client.events
+    assert isinstance(event, PageView)
+    assert (event.event_id, event.user_id, event.page_url) == (event_id, "ann", "/pricing")
+    assert abs(event.timestamp - time.time() * 1000) < 60_000
+
+
+def test_ids_and_times_may_be_given_and_are_kept(client):
+    at = datetime(2026, 1, 31, tzinfo=UTC)
+    assert client.track("search", "ann", event_id="mine", timestamp=at) == "mine"
+    (event,) = client.events
+    assert (event.event_id, event.timestamp) == ("mine", int(at.timestamp() * 1000))
+
+
+def test_typed_events_are_sent_as_they_are(client):
+    event = Search(user_id="ann", query="cats")
+    assert client.track(event) == event.event_id
+    assert client.events == [event]
     with pytest.raises(TypeError, match="whole event"):
         client.track(event, user_id="bob")
+    with pytest.raises(TypeError, match="not int"):
+        client.track(5)
+
+
+def test_identify_page_and_custom_events(client):
+    client.identify("ann", anonymous_id="cookie")
+    client.page("/pricing", "ann", title="Prices")
+    client.custom("signup", "ann", {"plan": "pro", "seats": 3})
+    identify, page, custom = client.events
+    assert (identify.event_type, identify.anonymous_id) == ("identify", "cookie")
+    assert (page.event_type, page.page_url, page.title) == ("page_view", "/pricing", "Prices")
+    properties = {pair.key: pair.value for pair in custom.properties}
+    assert (custom.name, properties) == ("signup", {"plan": "pro", "seats": "3"})
 
 
 @pytest.mark.parametrize(
@@ -77,82 +155,313 @@ def test_a_whole_event_can_be_tracked_but_not_with_more_fields(client):
         ("page_view", {"user_id": "ann", "status": "fine"}, "wrong_value"),
     ],
 )
-def test_an_invalid_event_is_refused_to_the_caller(client, event_type, fields, reason):
-    with pytest.raises(InvalidEvent) as refused:
-        client.track(event_type, **fields)
-    assert refused.value.reason == reason
-    assert client.stats.produced == 0
+def test_an_invalid_event_is_told_with_the_reason(client, event_type, fields, reason):
+    event_id = client.track(event_type, **fields)
+    (outcome,) = client.dropped
+    assert (outcome.event_id, outcome.reason) == (event_id, "invalid")
+    assert outcome.detail.startswith(f"{reason}: ")
+    assert outcome.event["event_type"] == event_type
+    assert client.stats().dropped == {"invalid": 1}
+    assert client.events == []
 
 
-def test_the_callback_hears_where_an_event_went(broker, registry, namespace):
-    heard = []
-    with Client(
-        broker, registry, namespace, on_delivery=lambda *told: heard.append(told)
-    ) as client:
-        first = client.track("search", user_id="ann", query="cats")
-        second = client.track("search", user_id="ann", query="dogs")
-    (one, error, partition, offset), (other, _, same_partition, next_offset) = heard
-    assert (one, other, error) == (first, second, None)
-    assert (same_partition, next_offset) == (partition, offset + 1)
-    assert client.stats.acknowledged == 2
+def test_what_the_caller_changes_after_the_call_is_not_sent(client):
+    properties, nested = {"a": {"b": 1}}, {"cats": [1, 2]}
+    client.transport.failures.append(Unavailable("a moment"))
+    client.custom("one", "ann", properties)
+    client.track("custom", "ann", name="two", properties=nested)
+    properties["a"]["b"] = nested["cats"][0] = 99
+    assert [event.properties[0].value for event in client.events] == ['{"b":1}', "[1,2]"]
 
 
-def test_the_callback_is_called_without_anybody_flushing(broker, registry, namespace):
-    heard = threading.Event()
-    with Client(broker, registry, namespace, on_delivery=lambda *_: heard.set()) as client:
+def test_a_value_that_cannot_be_sent_drops_that_event_alone(client):
+    class Odd:
+        def __str__(self):
+            raise RuntimeError("odd")
+
+    ring: list = []
+    ring.append(ring)
+    client.custom("one", "ann", {"odd": Odd()})
+    client.custom("two", "ann", {"ring": ring})
+    client.track("search", "ann", query="cats")
+    assert [event.event_type for event in client.events] == ["search"]
+    assert client.stats().dropped == {"invalid": 2}
+
+
+# -- context, consent, sampling, before_send ------------------------------------------------------
+
+
+def test_context_adds_to_events_that_do_not_say_otherwise():
+    with RecordingClient(defaults={"app_version": "2.1", "os": "linux"}) as client:
+        with context(user_id="ann", session_id="s1"), client.context(session_id="s2", os="mac"):
+            client.track("search", query="cats")
+            client.track("search", user_id="bob", session_id="s3")
+            client.track(Search(user_id="cid", session_id="s4"))
+        client.track("search", user_id="dan")
+        told = [(e.user_id, e.session_id, e.os, e.app_version) for e in client.events]
+    assert told == [
+        ("ann", "s2", "mac", "2.1"),
+        ("bob", "s3", "mac", "2.1"),
+        ("cid", "s4", "mac", "2.1"),
+        ("dan", None, "linux", "2.1"),
+    ]
+
+
+def test_context_knows_the_fields_that_all_events_have():
+    with pytest.raises(TypeError, match="plan is no field"), context(plan="pro"):
+        pass
+    with pytest.raises(TypeError, match="event_id is no field"):
+        RecordingClient(defaults={"event_id": "x"})
+
+
+@pytest.mark.parametrize(("default", "written"), [("granted", True), ("denied", False)])
+def test_the_consent_default_is_for_events_that_say_nothing(default, written):
+    with RecordingClient(consent_default=default) as client:
         client.track("search", user_id="ann")
-        assert heard.wait(5)
+        client.track("search", user_id="ann", consent_analytics=not written)
+        assert [e.consent_analytics for e in client.events] == [written, not written]
 
 
-def test_a_callback_that_raises_stops_nothing(broker, registry, namespace, caplog):
-    def broken(*_):
+def test_without_a_consent_default_the_event_says_nothing(client):
+    client.track("search", user_id="ann")
+    assert client.events[0].consent_analytics is None
+
+
+def test_denied_events_can_stay_here():
+    with RecordingClient(consent_default="denied", when_denied="drop") as client:
+        client.track("search", user_id="ann")
+        client.track("search", user_id="bob", consent={"analytics": True})
+        assert [event.user_id for event in client.events] == ["bob"]
+        assert client.stats().dropped == {"consent": 1}
+
+
+def test_a_user_is_sampled_wholly_or_not_at_all():
+    with RecordingClient(sample=0.3) as client:
+        for number in range(600):
+            client.track("search", user_id=f"u{number % 200}")
+            client.track("identify", user_id=f"u{number % 200}")
+        events = client.events
+    searches = [event.user_id for event in events if event.event_type == "search"]
+    assert 30 < len(set(searches)) < 90
+    assert all(searches.count(user) == 3 for user in set(searches))
+    assert len(events) - len(searches) == 600
+    assert client.stats().dropped == {"sampled": 600 - len(searches)}
+
+
+def test_types_are_sampled_by_their_own_shares():
+    with RecordingClient(sample={"search": 0, "identify": 0, "*": 1}) as client:
+        for event_type in ("search", "identify", "page_view"):
+            client.track(event_type, user_id="ann")
+        assert [event.event_type for event in client.events] == ["page_view"]
+
+
+def test_before_send_may_change_an_event_or_drop_it():
+    def scrub(event):
+        return event.model_copy(update={"query": "***"}) if event.user_id == "ann" else None
+
+    with RecordingClient(before_send=scrub) as client:
+        client.track("search", user_id="ann", query="secret")
+        client.track("search", user_id="bob", query="secret")
+        assert [event.query for event in client.events] == ["***"]
+        assert client.stats().dropped == {"before_send": 1}
+
+
+def test_what_before_send_breaks_is_not_sent():
+    # It may have been there to take something out: when it fails, the event stays here.
+    def broken(event):
+        if event.user_id == "ann":
+            raise KeyError("no")
+        return event.model_copy(update={"query": 5.5j}) if event.user_id == "bob" else "event"
+
+    with RecordingClient(before_send=broken) as client:
+        for user in ("ann", "bob", "cid"):
+            client.track("search", user_id=user)
+        assert client.events == []
+        assert client.stats().dropped == {"before_send_failed": 3}
+        assert "KeyError" in client.dropped[0].detail
+
+
+# -- outcomes -------------------------------------------------------------------------------------
+
+
+def test_a_callback_that_raises_stops_nothing(caplog):
+    def broken(outcome):
         raise RuntimeError("the application's fault")
 
-    with Client(broker, registry, namespace, on_delivery=broken) as client:
+    with RecordingClient(on_outcome=broken) as client:
         client.track("search", user_id="ann")
         client.track("search", user_id="ann")
-    assert client.stats.acknowledged == 2
-    assert caplog.text.count("on_delivery failed") == 2
+        assert len(client.events) == 2
+    assert client.stats().delivered == 2
+    assert caplog.text.count("on_outcome raised") == 2  # at once, and the rest at the end
 
 
-def test_a_full_queue_blocks_and_then_raises(unconnected):
-    client = unconnected(max_queue=2, block_ms=150)
-    client.track("search", user_id="ann")
-    client.track("search", user_id="ann")
-    began = time.monotonic()
-    with pytest.raises(QueueFull, match="not taken") as full:
-        client.track("search", user_id="ann")
-    assert time.monotonic() - began >= 0.15
-    assert full.value.retryable
-    assert client.stats.produced == 2
-
-
-def test_a_full_queue_takes_the_event_once_there_is_room(broker, registry, namespace):
-    with Client(broker, registry, namespace, max_queue=2, log_level=0) as client:
-        for _ in range(20):
-            client.track("search", user_id="ann")
-    assert client.stats.acknowledged == 20
-
-
-def test_closing_tells_how_many_events_were_lost_and_each_to_its_callback(unconnected):
+def test_a_callback_may_track_flush_and_close(client):
     heard = []
-    client = unconnected(on_delivery=lambda *told: heard.append(told))
-    event = client.track("search", user_id="ann")
-    with pytest.raises(Undelivered, match="1 events") as lost:
-        client.close(0.1)
-    assert lost.value.count == 1
-    ((undelivered, error, partition, offset),) = heard
-    assert (undelivered, partition, offset) == (event, None, None)
-    assert error is not None
-    assert client.stats.failed == 1
+
+    def hear(outcome):
+        heard.append(outcome.event_id)
+        if len(heard) == 1:
+            client.track("search", user_id="again", event_id="second")
+            assert client.flush() > 0  # it would wait for itself
+            client.close()
+
+    client._also = hear
+    client.track("search", user_id="ann", event_id="first")
+    deadline = time.monotonic() + 10
+    while len(heard) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert heard == ["first", "second"]
 
 
-def test_a_lost_event_is_logged_when_there_is_no_callback(unconnected, caplog):
-    client = unconnected(message_timeout_ms=100)
+def test_a_refused_event_is_told_with_the_receivers_reason(client):
+    client.transport.refusals["bad"] = "no such course"
+    client.track("search", user_id="ann", event_id="bad")
+    client.track("search", user_id="ann", event_id="good")
+    told = {outcome.event_id: (outcome.status, outcome.detail) for outcome in client.outcomes}
+    assert told == {"bad": ("dropped", "no such course"), "good": ("delivered", None)}
+
+
+def test_the_log_says_what_is_dropped_once_in_a_while_and_how_often(caplog):
+    with caplog.at_level(logging.INFO), RecordingClient() as client:
+        for _ in range(50):
+            client.track("page_vew", user_id="ann")
+        client.flush()
+    told = [record for record in caplog.records if "dropped: invalid" in record.message]
+    assert len(told) == 2
+    assert "1 times" in told[0].message and "unknown_type" in told[0].message
+    assert "49 times" in told[1].message
+
+
+def test_a_failing_receiver_is_tried_again_and_nothing_is_lost(client):
+    client.fail(3)
+    ids = [client.track("search", user_id="ann") for _ in range(5)]
+    assert [event.event_id for event in client.events] == ids
+    assert client.stats().retries >= 3
+
+
+# -- the queue --------------------------------------------------------------------------------
+
+
+def full(transport, **settings):
+    """A client whose sender is busy, and whose queue has room for two."""
+    client = Client(transport=lambda: transport, max_events=2, batch_s=0.0, **settings)
+    client.track("search", user_id="ann", event_id="sent")
+    assert transport.holds.wait(20)
+    client.track("search", user_id="ann", event_id="one")
+    client.track("search", user_id="ann", event_id="two")
+    return client
+
+
+def test_a_full_queue_blocks_and_then_raises():
+    transport = Slow()
+    client = full(transport, block_s=0.15)
+    began = time.monotonic()
+    with pytest.raises(QueueFull, match="not taken") as refused:
+        client.track("search", user_id="ann", event_id="three")
+    assert time.monotonic() - began >= 0.15
+    assert refused.value.retryable
+    transport.go.set()
+    client.close()
+    assert [event.event_id for event in transport.events] == ["sent", "one", "two"]
+    assert (client.stats().accepted, client.stats().refused) == (3, 1)
+
+
+def test_a_full_queue_can_raise_at_once():
+    transport = Slow()
+    client = full(transport, when_full="raise", block_s=60)
+    with pytest.raises(QueueFull):
+        client.track("search", user_id="ann")
+    transport.go.set()
+    client.close()
+
+
+def test_a_full_queue_takes_the_event_once_there_is_room():
+    transport = Slow()
+    client = full(transport, block_s=20)
+    threading.Timer(0.1, transport.go.set).start()
+    client.track("search", user_id="ann", event_id="three")
+    client.close()
+    assert [e.event_id for e in transport.events] == ["sent", "one", "two", "three"]
+
+
+def test_a_full_queue_can_move_to_the_spool_while_the_sender_waits(tmp_path):
+    transport = Slow()
+    client = full(transport, when_full="spool", spool_dir=tmp_path)
+    ids = [client.track("search", user_id="ann") for _ in range(20)]
+    assert client.stats().spooled >= 18
+    transport.go.set()
+    assert client.flush(20) == 0
+    assert [event.event_id for event in transport.events] == ["sent", "one", "two", *ids]
+    client.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_queue_is_bounded_by_bytes():
+    transport = Slow()
+    client = Client(transport=lambda: transport, max_bytes=10_000, batch_s=0.0, when_full="raise")
     client.track("search", user_id="ann")
-    assert client.flush(5) == 0
-    assert client.stats.failed == 1
-    assert "was lost" in caplog.text
+    assert transport.holds.wait(20)
+    client.track("search", user_id="ann", query="x" * 6000)
+    with pytest.raises(QueueFull):
+        client.track("search", user_id="ann", query="x" * 6000)
+    with pytest.raises(EventTooLarge, match="shorten"):
+        client.track("search", user_id="ann", query="x" * 20_000)
+    transport.go.set()
+    client.close()
+
+
+def test_flush_says_how_many_are_left(tmp_path):
+    transport = Away()
+    with Client(transport=lambda: transport, spool_dir=tmp_path) as client:
+        client.track("search", user_id="ann")
+        assert client.flush(0.2) == 1
+        transport.there.set()
+        assert client.flush(20) == 0
+
+
+# -- the end ----------------------------------------------------------------------------------
+
+
+def test_closing_tells_how_many_events_were_lost_and_each_to_its_callback():
+    told = []
+    client = Client(transport=Away, on_outcome=told.append)
+    event_id = client.track("search", user_id="ann")
+    with pytest.raises(Undelivered, match="1 events") as lost:
+        client.close(0.2)
+    assert lost.value.count == 1
+    (outcome,) = told
+    assert (outcome.event_id, outcome.status, outcome.reason) == (
+        event_id,
+        "dropped",
+        "undelivered",
+    )
+
+
+def test_closing_with_a_spool_loses_nothing_and_does_not_wait(tmp_path):
+    client = Client(transport=Away, spool_dir=tmp_path, batch_s=0.01)
+    ids = [client.track("search", user_id="ann") for _ in range(30)]
+    client.close(60)
+    assert client.stats().spooled == 30
+
+    transport = RecordingTransport()
+    with Client(transport=lambda: transport, spool_dir=tmp_path) as later:
+        while later.stats().recovered < 30:
+            time.sleep(0.01)
+        assert later.flush(20) == 0
+        assert later.stats().delivered == 30
+    assert [event.event_id for event in transport.events] == ids
+
+
+def test_a_receiver_that_never_returns_does_not_hold_the_end_up():
+    transport = Slow()
+    client = Client(transport=lambda: transport, batch_s=0.0)
+    client.track("search", user_id="ann")
+    assert transport.holds.wait(20)
+    began = time.monotonic()
+    client.close(0.2)
+    assert time.monotonic() - began < 10
+    assert client.stats().delivered == 1  # it came as it was interrupted
 
 
 def test_a_closed_client_takes_nothing(client):
@@ -162,165 +471,218 @@ def test_a_closed_client_takes_nothing(client):
         client.track("search", user_id="ann")
 
 
-def test_an_event_too_large_for_kafka_is_refused(broker, registry, namespace):
-    with Client(broker, registry, namespace, message_max_bytes=2000) as client:
-        with pytest.raises(EventTooLarge, match="shorten"):
-            client.track("search", user_id="ann", query="x" * 3000)
-        assert client.stats.produced == 0
+def test_a_client_that_was_never_used_closes_at_once():
+    Client(transport=RecordingTransport).close()
 
 
-def test_before_send_may_change_an_event_or_drop_it(broker, registry, namespace, read, codec):
-    def scrub(event):
-        return event.model_copy(update={"query": "***"}) if event.user_id == "ann" else None
-
-    with Client(broker, registry, namespace, before_send=scrub) as client:
-        assert client.track("search", user_id="ann", query="secret").query == "***"
-        assert client.track("search", user_id="bob", query="secret") is None
-    assert (client.stats.produced, client.stats.suppressed) == (1, 1)
-    (message,) = read(client.topic)
-    assert codec.decode(message.value()).record["query"] == "***"
-
-
-@pytest.mark.parametrize(("default", "written"), [("granted", True), ("denied", False)])
-def test_the_consent_default_is_for_events_that_say_nothing(
-    broker, registry, namespace, default, written
-):
-    with Client(broker, registry, namespace, consent_default=default) as client:
-        assert client.track("search", user_id="ann").consent_analytics is written
-        said = client.track("search", user_id="ann", consent_analytics=not written)
-        assert said.consent_analytics is not written
+def test_settings_that_cannot_be_are_refused_at_once(tmp_path):
+    for wrong in (
+        {},
+        {"kafka": "localhost:9092"},
+        {"endpoint": "collect.example.com"},
+        {"endpoint": "http://a", "kafka": "b"},
+        {"transport": RecordingTransport, "when_full": "spool"},
+        {"transport": RecordingTransport, "max_events": 0},
+    ):
+        with pytest.raises(ValueError):
+            Client(**wrong)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SpoolUnusable, match="cannot spool"):
+        Client(transport=RecordingTransport, spool_dir=tmp_path / "file")
 
 
-def test_without_a_consent_default_the_event_says_nothing(client):
-    assert client.track("search", user_id="ann").consent_analytics is None
+def test_a_transport_that_cannot_be_made_is_told_and_tried_again(caplog):
+    made = []
 
+    def make():
+        made.append(1)
+        if len(made) == 1:
+            raise OSError("no such file")
+        return transport
 
-def test_dead_letters_have_their_own_topic(client, namespace, read, codec):
-    letter = DeadLetter(
-        topic="file:a.log",
-        partition=0,
-        offset=7,
-        schema_id=None,
-        reason="bad_line",
-        detail="no",
-        payload=b"?",
-        key=None,
-        failed_at=1,
-    )
-    client.send_dead_letter(letter)
-    client.flush()
-    (message,) = read(f"{namespace}.dead-letters")
-    assert message.key() == b"file:a.log/0/7"
-    assert codec.decode(message.value()).record["payload"] == b"?"
-
-
-def test_the_topic_of_events_tells_its_partitions(client):
-    assert client.partitions() == 4
-
-
-def test_partitions_of_an_unreachable_kafka_are_an_error_to_retry(unconnected):
-    with pytest.raises(SendRefused, match="did not answer") as refused:
-        unconnected().partitions(0.2)
-    assert refused.value.retryable
-
-
-@pytest.mark.parametrize(
-    ("error", "raised", "retryable"),
-    [
-        (KafkaError(KafkaError._UNKNOWN_TOPIC), SendRefused, False),
-        (KafkaError(KafkaError._STATE, retriable=True), SendRefused, True),
-        (KafkaError(KafkaError._FATAL, fatal=True), ClientClosed, False),
-    ],
-)
-def test_a_refusal_of_librdkafka_says_whether_to_try_again(
-    client, monkeypatch, error, raised, retryable
-):
-    class Refusing:
-        def produce(self, *_, **__):
-            raise KafkaException(error)
-
-        def __getattr__(self, name):
-            return getattr(producer, name)
-
-    producer = client._producer
-    monkeypatch.setattr(client, "_producer", Refusing())
-    with pytest.raises(raised) as refused:
+    transport = RecordingTransport()
+    with Client(transport=make) as client:
         client.track("search", user_id="ann")
-    assert refused.value.retryable is retryable
-    assert client.stats.produced == 0
+        assert client.flush(20) == 0
+    assert "the client cannot send" in caplog.text
+    assert len(transport.events) == 1
 
 
-def test_many_threads_lose_nothing(client, read):
-    def work():
-        for _ in range(200):
-            client.track("search", user_id="ann")
+def test_a_transport_that_cannot_be_made_does_not_hold_the_end_up():
+    def broken():
+        raise OSError("no such file")
 
-    threads = [threading.Thread(target=work) for _ in range(5)]
+    client = Client(transport=broken)
+    client.track("search", user_id="ann")
+    with pytest.raises(Undelivered):
+        client.close(0.5)
+
+
+def test_an_error_in_a_transport_ends_nothing(caplog):
+    class Odd(RecordingTransport):
+        def send(self, events, timeout):
+            if not self.refusals:
+                self.refusals["once"] = ""
+                raise RuntimeError("a bug")
+            return super().send(events, timeout)
+
+    transport = Odd()
+    with Client(transport=lambda: transport, batch_s=0.0) as client:
+        client.track("search", user_id="ann")
+        assert client.flush(20) == 0
+    assert "a bug" in caplog.text
+
+
+def test_a_call_from_a_signal_handler_cannot_lock_up(client):
+    # The handler runs in the midst of what the main thread does, its locks held.
+    intake = client._intake
+    with intake._lock, client._ledger._lock:
+        client.track("search", user_id="ann")
+        client.stats()
+    assert len(client.events) == 1
+
+
+SCRIPT = """
+import os, sys, time
+from streamgauge.producers import Client
+class Out:
+    max_batch = max_bytes = 1000
+    def send(self, events, timeout):
+        from streamgauge.producers.transport import DELIVERED
+        for ready in events:
+            os.write(1, (ready.event.query + "\\n").encode())
+        return [DELIVERED] * len(events)
+    def interrupt(self): pass
+    def close(self): pass
+    def abandon(self): pass
+client = Client(transport=Out, batch_s=60)
+"""
+
+
+def run(script):
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SCRIPT + script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return done.returncode, sorted(done.stdout.split()), done.stderr
+
+
+def test_what_is_queued_at_exit_is_sent():
+    assert run('client.track("search", "ann", query="end")') == (0, ["end"], "")
+
+
+def test_what_is_first_tracked_at_exit_is_sent():
+    script = 'import atexit\natexit.register(client.track, "search", "ann", query="end")'
+    assert run(script) == (0, ["end"], "")
+
+
+FORK = """
+client.track("search", "ann", query="before")
+pid = os.fork()
+if not pid:
+    client.track("search", "ann", query="child")
+    sys.exit()  # as a server's worker does
+client.track("search", "ann", query="after")
+assert os.waitpid(pid, 0)[1] == 0
+"""
+
+
+def test_a_forked_child_sends_its_own_events_and_not_its_parents():
+    assert run(FORK) == (0, ["after", "before", "child"], "")
+
+
+def test_a_child_forked_before_anything_was_tracked_sends_its_own():
+    script = """
+pids = []
+for number in range(3):
+    pids.append(os.fork())
+    if not pids[-1]:
+        client.track("search", "ann", query=f"child{number}")
+        sys.exit()
+for pid in pids: assert os.waitpid(pid, 0)[1] == 0
+"""
+    assert run(script) == (0, ["child0", "child1", "child2"], "")
+
+
+def test_children_of_multiprocessing_lose_nothing():
+    # They end without running atexit.
+    script = """
+import multiprocessing
+def work(number):
+    client.track("search", "ann", query=f"child{number}")
+if __name__ == "__main__":
+    client.track("search", "ann", query="parent")
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        pool.map(work, range(4))
+        pool.close()
+        pool.join()
+"""
+    assert run(script) == (0, ["child0", "child1", "child2", "child3", "parent"], "")
+
+
+def test_a_fork_while_the_sender_imports_does_not_lock_the_child_up():
+    script = """
+pids = []
+for number in range(20):
+    client.track("search", "ann", query=f"p{number}")
+    pids.append(os.fork())
+    if not pids[-1]:
+        client.track("search", "ann", query=f"c{number}")
+        sys.exit()
+    time.sleep(0.02)
+for pid in pids: assert os.waitpid(pid, 0)[1] == 0
+"""
+    expected = sorted(f"{who}{number}" for who in "pc" for number in range(20))
+    assert run(script) == (0, expected, "")
+
+
+def test_a_forked_child_counts_from_nothing():
+    with RecordingClient(batch_s=60) as client:
+        client.track("search", user_id="ann")
+        pid = os.fork()
+        if pid == 0:
+            os._exit(client.stats().accepted + client.outstanding)
+        assert os.waitpid(pid, 0)[1] == 0
+
+
+# -- threads ----------------------------------------------------------------------------------
+
+
+def test_many_threads_lose_nothing(client):
+    def work(number):
+        for one in range(300):
+            client.track("search", user_id=f"u{number}", query=str(one))
+
+    threads = [threading.Thread(target=work, args=[number]) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    client.flush()
-    assert client.stats.acknowledged == 1000
-    assert len(read(client.topic)) == 1000
+    events = client.events
+    assert client.stats().delivered == len({event.event_id for event in events}) == 2400
+    for number in range(8):
+        mine = [event.query for event in events if event.user_id == f"u{number}"]
+        assert mine == [str(one) for one in range(300)]
 
 
-def test_a_forked_child_has_a_producer_of_its_own(broker, registry, namespace, read, codec):
-    client = Client(broker, registry, namespace, linger_ms=300, log_level=0)
-    client.track("search", user_id="ann", query="parent before")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if child == 0:
-        failure = 1
-        try:
-            client.track("search", user_id="ann", query="child")
-            client.close(10)
-            failure = int(client.stats.acknowledged != 1)
-        finally:
-            os._exit(failure)
-    client.track("search", user_id="ann", query="parent after")
-    client.close(10)
-    assert os.waitpid(child, 0)[1] == 0
-
-    queries = [codec.decode(message.value()).record["query"] for message in read(client.topic)]
-    assert sorted(queries) == ["child", "parent after", "parent before"]
-    assert client.stats.acknowledged == 2
-
-
-SCRIPT = """
-import os, sys
-from streamgauge.producers import Client
-client = Client(sys.argv[1], sys.argv[2], sys.argv[3], linger_ms=500, log_level=0)
-client.track("search", user_id="ann", query="parent")
-{then}
-"""
-
-
-def run(then, *arguments):
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT.format(then=then), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=30,
+def test_threads_that_find_a_small_queue_full_lose_nothing_and_keep_their_order(tmp_path):
+    transport = RecordingTransport()
+    client = Client(
+        transport=lambda: transport, max_events=10, when_full="spool", spool_dir=tmp_path
     )
 
+    def work(number):
+        for one in range(100):
+            client.track("search", user_id=f"u{number}", query=str(one))
 
-def test_what_is_queued_at_exit_is_flushed(broker, registry_url, namespace, read):
-    assert run("", broker, registry_url, namespace).returncode == 0
-    assert len(read(f"{namespace}.events")) == 1
-
-
-def test_a_child_that_ends_does_not_send_the_parents_events_again(
-    broker, registry_url, namespace, read
-):
-    then = "pid = os.fork()\nif pid: assert os.waitpid(pid, 0)[1] == 0"
-    ended = run(then, broker, registry_url, namespace)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert len(read(f"{namespace}.events")) == 1
-
-
-def test_events_lost_at_exit_are_logged(registry_url):
-    then = "import streamgauge.producers.client as c; client.close.__func__.__defaults__ = (0.1,)"
-    ended = run(then, NOWHERE, registry_url, "ns")
-    assert "at exit: 1 events were not acknowledged" in ended.stderr
+    threads = [threading.Thread(target=work, args=[number]) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    client.close()
+    for number in range(4):
+        mine = [event.query for event in transport.events if event.user_id == f"u{number}"]
+        assert mine == [str(one) for one in range(100)]

@@ -9,7 +9,7 @@ import pytest
 from click.testing import Result
 from confluent_kafka import Consumer, TopicPartition
 
-from streamgauge.producers import Client
+from streamgauge.producers import RecordProducer
 from streamgauge.schemas.records import DeadLetter
 
 Run = Callable[..., Result]
@@ -33,7 +33,7 @@ def letter(offset: int, **fields: object) -> DeadLetter:
 
 @pytest.fixture
 def where(embedded: str, registry_url: str, namespace: str) -> tuple[str, ...]:
-    with Client(embedded, registry_url, namespace) as client:
+    with RecordProducer(embedded, registry_url, namespace) as client:
         client.send_dead_letter(letter(1))
         client.send_dead_letter(letter(2, partition=1, reason="future", failed_at=NOON + 60_000))
         client.send_dead_letter(letter(3, topic="file:access.log", reason="bad_line"))

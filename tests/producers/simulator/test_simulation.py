@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from streamgauge.producers import Client, QueueFull, Undelivered
+from streamgauge.producers import QueueFull, RecordProducer, Undelivered
 from streamgauge.producers.simulator import Rates, Simulation, simulate, simulation
 from streamgauge.producers.simulator.faults import FAR_FUTURE_MS, Record
 from streamgauge.schemas.errors import UndecodableRecord
@@ -17,7 +17,7 @@ NO_FAULTS = Rates(duplicates=0, late=0, out_of_order=0, broken=0)
 
 @pytest.fixture
 def client(broker, registry, namespace):
-    with Client(broker, registry, namespace, log_level=0) as client:
+    with RecordProducer(broker, registry, namespace, log_level=0) as client:
         yield client
 
 
@@ -25,7 +25,7 @@ def client(broker, registry, namespace):
 def nowhere(registry, monkeypatch):
     """A client whose Kafka never answers, with a small queue."""
     monkeypatch.setattr(simulation, "FLUSH_S", 0.1)
-    client = Client("127.0.0.1:1", registry, max_queue=100, block_ms=50, log_level=0)
+    client = RecordProducer("127.0.0.1:1", registry, max_queue=100, block_ms=50, log_level=0)
     yield client
     with pytest.raises(Undelivered):
         client.close(0.1)
@@ -79,7 +79,7 @@ def test_the_truth_is_what_is_in_the_topic(client, read, codec, tmp_path):
 def test_equal_simulations_send_equal_records(client, broker, registry, read):
     wanted = Simulation(events=500, start_ms=1_760_000_000_000)
     simulate(client, wanted)
-    with Client(broker, registry, f"{client.topic}-again", log_level=0) as other:
+    with RecordProducer(broker, registry, f"{client.topic}-again", log_level=0) as other:
         simulate(other, wanted)
         first, second = (
             [(m.partition(), m.key(), m.value()) for m in read(topic)]
