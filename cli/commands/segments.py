@@ -92,6 +92,8 @@ def explain(settings: Settings, user: str, history: bool, limit: int, as_json: b
         for row in rows:
             for key in ("reason_in", "reason_out"):
                 row[key] = row[key] and _told(row[key])
+        if not rows:
+            click.echo(f"{user} is in no segment", err=True)
     columns = ["segment", "entered_at", "reason_in", "rule_version"]
     if history:
         columns = ["segment", "entered_at", "left_at", "reason_in", "reason_out"]
