@@ -65,7 +65,8 @@ def topic(kafka: str, registry: str) -> str:
 
     name = f"t-consumers-{uuid.uuid4().hex[:8]}.metrics"
     new = NewTopic(name, 2, 1, config=config(METRICS))
-    AdminClient({"bootstrap.servers": kafka}).create_topics([new])[name].result()
+    admin = AdminClient({"bootstrap.servers": kafka})
+    admin.create_topics([new])[name].result()
     producer = Producer({"bootstrap.servers": kafka, "transactional.id": name})
     producer.init_transactions()
     for rows, commit in (
