@@ -19,6 +19,14 @@ import polars as pl
 from streamgauge.sinks.postgres.columns import clean, hexed, json_text, source, time
 from streamgauge.sinks.postgres.ranges import Ranges
 from streamgauge.sinks.postgres.segment_tables import REASON_IN, STAY, count_rows, stay_rows
+from streamgauge.sinks.postgres.session_tables import (
+    DEVICE_SESSION_COLUMNS,
+    SESSION_COLUMNS,
+    device_session_keys,
+    device_session_rows,
+    session_keys,
+    session_rows,
+)
 
 _FUTURE_MS = 300_000
 
@@ -76,6 +84,22 @@ def tables(*, consent_default: str = "granted") -> Mapping[str, Table]:
             times=("at",),
             rows=count_rows,
         ),
+        "sessions": Table(
+            name="sessions",
+            key=("user_id", "started_at"),
+            times=("started_at", "ended_at"),
+            rows=session_rows,
+            ranges=Ranges(table="sessions", column="started_at", unit="month"),
+            delete=session_keys,
+        ),
+        "device-sessions": Table(
+            name="device_sessions",
+            key=("user_id", "device_type", "started_at"),
+            times=("started_at", "ended_at"),
+            rows=device_session_rows,
+            ranges=Ranges(table="device_sessions", column="started_at", unit="month"),
+            delete=device_session_keys,
+        ),
         "events": Table(
             name="performance_logs",
             key=("created_at", "event_id"),
@@ -97,6 +121,8 @@ COLUMNS: Mapping[str, frozenset[str] | None] = {
         {"user_id", "segment", "entered_at", "left_at", "reason_in", "reason_out", "rule_version"}
     ),
     "segment-counts": None,
+    "sessions": SESSION_COLUMNS,
+    "device-sessions": DEVICE_SESSION_COLUMNS,
     "events": frozenset(
         {"event_id", "event_type", "timestamp", "user_id", "consent_analytics"}
         | {"method_name", "duration_ms", "response_size_bytes", "cache_hit", "error_type"}

@@ -8,7 +8,7 @@ several spans, else the row's own columns do.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -87,20 +87,20 @@ def changed(told: Told, *, by_device: bool) -> pl.DataFrame:
     ).select(name for name in ROWS if by_device or name != "device_type")
 
 
-def kept(told: Told, offsets: Mapping[int, int]) -> pl.DataFrame:
-    """With the columns KEPT; `offsets` are those up to which the state is, by partition."""
+def kept(told: Told) -> pl.DataFrame:
+    """With the columns KEPT."""
     columns, is_open = told.sessions.columns, ~told.is_final
     parts = _parts(told)
     names = list(zip(told.sessions.key.tolist(), columns[spans.START].tolist(), strict=True))
     has_page = is_open & (columns[spans.ENTRY_ID] != None)  # noqa: E711
     return pl.DataFrame(
         {
-            "emitted_offset": [offsets[p] for p in columns[spans.PARTITION].tolist()],
+            "emitted_offset": [told.offsets[p] for p in columns[spans.PARTITION].tolist()],
             "entry_at": _where(has_page, columns[spans.ENTRY_AT]),
             "entry_id": _where(is_open, columns[spans.ENTRY_ID]),
             "exit_at": _where(has_page, columns[spans.EXIT_AT]),
             "exit_id": _where(is_open, columns[spans.EXIT_ID]),
-            "plays": [_text(plays) for plays in _where(is_open, columns[spans.PLAYS])],
+            "plays": [plays_text(plays) for plays in _where(is_open, columns[spans.PLAYS])],
             "parts": [parts.get(name) for name in names] if parts else [None] * len(names),
         },
         schema=KEPT,
@@ -130,7 +130,7 @@ def restored(rows: pl.DataFrame, partition: int, *, by_device: bool) -> Run:
         rows["exit_at"].fill_null(-spans.FAR).to_numpy(),
         *(objects(rows[name].to_list()) for name in ("entry_id", "exit_id")),
         *(objects(rows[name].to_list()) for name in ("entry_page", "exit_page")),
-        objects([_plays(text) for text in rows["plays"].to_list()]),
+        objects([plays_of(text) for text in rows["plays"].to_list()]),
         objects(rows["user_id"].to_list()),
         objects(rows["device_type"].to_list() if by_device else [None] * len(start)),
     ]
@@ -142,12 +142,7 @@ def restored(rows: pl.DataFrame, partition: int, *, by_device: bool) -> Run:
     pieces = [whole.take((~several).nonzero()[0])]
     for place in several.nonzero()[0].tolist():
         pieces.append(_spans(whole.take(np.array([place])), json.loads(rows["parts"][place])))
-    return Run(
-        key=np.concatenate([piece.key for piece in pieces]),
-        columns=tuple(
-            np.concatenate(column) for column in zip(*(p.columns for p in pieces), strict=True)
-        ),
-    )
+    return spans.concatenated(pieces)
 
 
 def session_keys(rows: pl.DataFrame, partition: int, *, by_device: bool) -> Array:
@@ -177,7 +172,7 @@ def _parts(told: Told) -> dict[tuple[int, int], str]:
         if is_first:
             name = (key, value[0])
         assert name is not None
-        found.setdefault(name, []).append([*value, _text(play)])
+        found.setdefault(name, []).append([*value, plays_text(play)])
     return {name: json.dumps(parts, ensure_ascii=False) for name, parts in found.items()}
 
 
@@ -185,7 +180,7 @@ def _spans(session: Run, parts: Sequence[Sequence[Any]]) -> Run:
     columns = [np.repeat(column, len(parts)) for column in session.columns]
     for number, values in zip(_PART, zip(*parts, strict=True), strict=False):
         columns[number] = objects(values) if DTYPES[number] is object else np.array(values)
-    columns[spans.PLAYS] = objects([_plays(part[-1]) for part in parts])
+    columns[spans.PLAYS] = objects([plays_of(part[-1]) for part in parts])
     return _run(np.repeat(session.key, len(parts)), columns)
 
 
@@ -203,9 +198,9 @@ def _where(wanted: Array, values: Array) -> list[Any]:
     return np.where(wanted, values.astype(object), None).tolist()
 
 
-def _text(plays: spans.Plays | None) -> str | None:
+def plays_text(plays: spans.Plays | None) -> str | None:
     return None if plays is None else json.dumps(sorted(plays), ensure_ascii=False)
 
 
-def _plays(text: str | None) -> spans.Plays | None:
+def plays_of(text: str | None) -> spans.Plays | None:
     return None if text is None else frozenset((series, of) for series, of in json.loads(text))

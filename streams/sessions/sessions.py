@@ -14,7 +14,7 @@ Upstream: `spans.arrived`. Downstream: rows of `sessions` and `device_sessions`,
 session is told while it is open, when it changes, and for the last time, `is_final`, when it is
 over: no accepted event can reach it once the floor is past its end + 30 min, or its start + 24 h. A
 late event may join two sessions, or give one an earlier start: a row that is no more is told as
-gone. Sessions that changed wait in a slot until `flush` is asked for it: that is all the throttling.
+gone. Sessions that changed wait in a slot until `flush` is asked for it.
 
 Invariants: states are never changed in place; what is told in the end depends on the events and the
 watermarks alone, not on batches or the order of arrival; a final row never changes; `open` holds
@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -34,7 +35,13 @@ from streamgauge.streams.metrics.fate import NONE
 from streamgauge.streams.metrics.keys import combine
 from streamgauge.streams.metrics.runs import Run
 from streamgauge.streams.sessions import spans
-from streamgauge.streams.sessions.spans import CONVERSIONS, NO_RUN, NO_SPANS, Arrived
+from streamgauge.streams.sessions.spans import (
+    CONVERSIONS,
+    NO_RUN,
+    NO_SPANS,
+    Arrived,
+    concatenated,
+)
 from streamgauge.streams.sessions.splitting import CAP_MS, begins, closed, cuts
 
 Array = np.ndarray
@@ -99,6 +106,8 @@ class Told:
     """The spans of those open sessions that are kept as several."""
     parts_begin: Array = field(default_factory=lambda: np.zeros(0, bool))
     """Which of them is the first of its session."""
+    offsets: Mapping[int, int] = field(default_factory=dict)
+    """By partition, up to which all of this is."""
 
 
 def step(
@@ -111,7 +120,10 @@ def step(
         state,
         watermarks={**state.watermarks, **known},
         floors={**state.floors, **floors},
-        offsets={**state.offsets, **arrived.offsets},
+        offsets={
+            **state.offsets,
+            **{p: max(at, state.offsets.get(p, at)) for p, at in arrived.offsets.items()},
+        },
     )
     if not len(run.key):
         return state
@@ -156,13 +168,13 @@ def close(state: SessionState, lateness: int) -> tuple[SessionState, Told]:
         return state, Told()
     found, waiting = [], []
     for slot in state.waiting:
-        whole = _concatenated(slot.events)
+        whole = concatenated(slot.events)
         mine = np.isin(whole.key, due)
         found.append(whole.take(mine.nonzero()[0]))
         rest = whole.take((~mine).nonzero()[0]) if mine.any() else whole
         waiting.append(Slot(events=(rest,) if len(rest.key) else (), oldest=slot.oldest))
     state = replace(state, waiting=tuple(waiting))
-    return _told(state, due, _concatenated(found), lateness)
+    return _told(state, due, concatenated(found), lateness)
 
 
 def due(state: SessionState, needed: Mapping[int, tuple[int, int]]) -> set[int]:
@@ -191,9 +203,35 @@ def flush(
     if not events:
         return state, Told()
     waiting = tuple(Slot() if n in wanted else slot for n, slot in enumerate(state.waiting))
-    whole = _concatenated(events)
+    whole = concatenated(events)
     state = replace(state, waiting=waiting)
     return _told(state, np.unique(whole.key), whole, lateness)
+
+
+def without(state: SessionState, partitions: set[int]) -> SessionState:
+    """Without what is of these partitions."""
+    gone = sorted(partitions)
+
+    def others(columns: Sequence[Array]) -> Array:
+        return ~np.isin(columns[spans.PARTITION], gone)
+
+    def left(values: Mapping[int, Any]) -> dict[int, Any]:
+        return {partition: value for partition, value in values.items() if partition not in gone}
+
+    slots = []
+    for slot in state.waiting:
+        events = [run.take(others(run.columns).nonzero()[0]) for run in slot.events]
+        slots.append(
+            Slot(events=tuple(run for run in events if len(run.key)), oldest=left(slot.oldest))
+        )
+    return SessionState(
+        open=state.open.keep(others),
+        waiting=tuple(slots),
+        watermarks=left(state.watermarks),
+        floors=left(state.floors),
+        swept=left(state.swept),
+        offsets=left(state.offsets),
+    )
 
 
 def _told(
@@ -203,7 +241,7 @@ def _told(
     which, columns = state.open.find(keys)
     kept = spans.ordered(Run(key=keys[which], columns=columns))
     before = _sessions(kept)
-    now = spans.ordered(_concatenated([kept, events]))
+    now = spans.ordered(concatenated([kept, events]))
     is_first = _begins(now)
     sessions = spans.joined(now, is_first)
     floors = _table(state.floors)
@@ -224,6 +262,7 @@ def _told(
         gone=before.take((~_among(before, sessions)).nonzero()[0]),
         parts=left.take(several),
         parts_begin=is_first[several],
+        offsets=state.offsets,
     )
 
 
@@ -265,18 +304,6 @@ def _table(floors: Mapping[int, int]) -> Array:
     for partition, floor in floors.items():
         table[partition] = floor
     return table
-
-
-def _concatenated(runs: Sequence[Run]) -> Run:
-    runs = [run for run in runs if len(run.key)]
-    if len(runs) <= 1:
-        return runs[0] if runs else NO_RUN
-    return Run(
-        key=np.concatenate([run.key for run in runs]),
-        columns=tuple(
-            np.concatenate(columns) for columns in zip(*(run.columns for run in runs), strict=True)
-        ),
-    )
 
 
 def _slice(run: Run, begin: int, end: int) -> Run:

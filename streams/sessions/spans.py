@@ -59,6 +59,8 @@ class Arrived:
 
     users: Run
     devices: Run
+    offset: Array
+    """Of each of these."""
     offsets: Mapping[int, int]
     """The last one."""
     oldest: Mapping[int, tuple[int, int]]
@@ -70,17 +72,20 @@ def arrived(
 ) -> Arrived:
     """What a frame brings that is sorted by partition and offset."""
     if not frame.height:
-        return Arrived(users=NO_RUN, devices=NO_RUN, offsets={}, oldest={})
+        none = np.zeros(0, np.int64)
+        return Arrived(users=NO_RUN, devices=NO_RUN, offset=none, offsets={}, oldest={})
     partition = frame["partition"].to_numpy()
     first = firsts(partition).nonzero()[0]
     offset = frame["offset"].to_numpy()
     earliest = np.minimum.reduceat(frame["timestamp"].to_numpy(), first).tolist()
     numbers = partition[first].tolist()
-    users = _of_events(frame.filter(identifiable), conversions)
+    mine = frame.filter(identifiable)
+    users = _of_events(mine, conversions)
     devices = pl.Series(users.columns[DEVICE].tolist(), dtype=pl.String)
     return Arrived(
         users=users,
         devices=Run(key=combine(of_strings(devices), users.key), columns=users.columns),
+        offset=mine["offset"].to_numpy(),
         offsets=dict(
             zip(numbers, offset[np.append(first[1:], len(offset)) - 1].tolist(), strict=True)
         ),
@@ -186,6 +191,19 @@ def _united(plays: Array, group: Array, binged: Array) -> Array:
         if binged[number]:
             united[number] = None
     return united
+
+
+def concatenated(runs: Sequence[Run]) -> Run:
+    """All of these, one after the other."""
+    runs = [run for run in runs if len(run.key)]
+    if len(runs) <= 1:
+        return runs[0] if runs else NO_RUN
+    return Run(
+        key=np.concatenate([run.key for run in runs]),
+        columns=tuple(
+            np.concatenate(columns) for columns in zip(*(run.columns for run in runs), strict=True)
+        ),
+    )
 
 
 def objects(values: Sequence[Any]) -> Array:

@@ -57,14 +57,14 @@ def through(log: Log, sizes: list[int]) -> dict[tuple[int, int], list[tuple[str,
         after = {p: after[p] for p in set(partition.tolist())}
         found = rounds(items, Items.none(), waiting, before, after)
         for one in found.rounds:
-            assert len({(k, m) for k, m in zip(key[one.events], items.minute[one.events])}) == len(
-                set(key[one.events].tolist())
-            )
+            of = np.stack([key[one.events], items.minute[one.events]])
+            assert len(np.unique(of, axis=1).T) == len(np.unique(key[one.events]))
             for place in one.events:
                 happened[int(partition[place]), int(user[place])].append(
                     ("event", int(time[place]))
                 )
-            for k, minute in zip(one.looked.user.tolist(), one.looked.minute.tolist()):
+            looked = np.stack([one.looked.user, one.looked.minute], axis=1)
+            for k, minute in looked.tolist():
                 happened[k // 100, k % 100].append(("look", minute + MINUTE_MS))
             for p, hour in one.hours:
                 for who in users:

@@ -1,0 +1,219 @@
+"""Sessions of users and of their devices as a branch of the worker.
+
+    accepted ──> step ──> close ──> final rows, at once
+                   └────> flush, a slot at a time, each once in `hold` seconds ──> open rows
+
+Upstream: `metrics/tasks.py`. Downstream: the topics `sessions` and `device-sessions`, which are the
+changelogs too, and whoever asks what became final (`finals`). A row is of all events up to its
+`emitted_offset`, also where these are of another session of its user: the greatest one of a user's
+rows, final ones included, says which events of a replay are known already.
+
+Invariant: rows lie in the partition of `events` that they are of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+
+from streamgauge.schemas.encoder import Encoder
+from streamgauge.schemas.registry import Registry
+from streamgauge.schemas.session_records import DeviceSession, Session
+from streamgauge.schemas.topics import DEVICE_SESSIONS, SESSIONS, Topic
+from streamgauge.streams.branch import Accepted, Branch, Horizon
+from streamgauge.streams.engine.task import Output
+from streamgauge.streams.metrics.fate import NONE
+from streamgauge.streams.sessions import rows, snapshots
+from streamgauge.streams.sessions.changelog import Changelog
+from streamgauge.streams.sessions.sessions import (
+    SLOTS,
+    SessionState,
+    Settings,
+    Told,
+    close,
+    due,
+    flush,
+    step,
+    without,
+)
+from streamgauge.streams.sessions.spans import COLUMNS, PARTITION, Arrived, arrived
+
+HOLD_SECONDS = 5.0
+"""For so long at most the row of an open session is held back."""
+
+
+class SessionBranch(Branch):
+    """Events to sessions."""
+
+    changelogs = (SESSIONS.name, DEVICE_SESSIONS.name)
+    columns = COLUMNS
+
+    def __init__(
+        self, settings: Settings, registry: Registry, *, hold: float = HOLD_SECONDS
+    ) -> None:
+        self._settings, self._hold = settings, hold
+        self.identity = snapshots.identity(settings)
+        self._users = _Sessions(SESSIONS, Session, settings, registry)
+        self._devices = _Sessions(DEVICE_SESSIONS, DeviceSession, settings, registry)
+        self._both = (self._users, self._devices)
+        self._turns = 0
+        self._turned_at: float | None = None
+
+    @property
+    def settled(self) -> bool:  # type: ignore[override]
+        return not any(table.state.waits for table in self._both)
+
+    def process(self, accepted: Accepted) -> None:
+        settings = self._settings
+        found = arrived(accepted.frame, settings.identifiable, settings.conversions)
+        for table in self._both:
+            table.process(found, accepted.watermarks)
+
+    def finals(self) -> Told:
+        """The sessions of users that the last `process` found to be over."""
+        return self._users.over
+
+    def flush(self, now: float, horizons: Mapping[int, Horizon]) -> Iterable[Output]:
+        turn = self._turn(now)
+        needed = {p: (horizon.offset, horizon.timestamp) for p, horizon in horizons.items()}
+        for table in self._both:
+            yield from table.flush(turn | due(table.state, needed))
+
+    def commit(self) -> None:
+        for table in self._both:
+            table.commit()
+
+    def abort(self) -> None:
+        self._turned_at = None
+        for table in self._both:
+            table.abort()
+
+    def restore(
+        self, changelog: str, keys: list[bytes], values: list[bytes | None], partition: int
+    ) -> None:
+        table = self._users if changelog == SESSIONS.name else self._devices
+        table.changelog.add(keys, values, partition)
+
+    def replay(self, accepted: Accepted) -> None:
+        settings = self._settings
+        found = arrived(accepted.frame, settings.identifiable, settings.conversions)
+        for table in self._both:
+            table.replay(found, accepted)
+
+    def restored(self, partitions: set[int]) -> None:
+        for table in self._both:
+            table.restored()
+
+    def revoke(self, partitions: set[int]) -> None:
+        for table in self._both:
+            table.revoke(partitions)
+
+    def snapshot(self) -> Callable[[int], bytes]:
+        states = [table.stable for table in self._both]
+        return lambda partition: snapshots.packed(states, partition)
+
+    def load(self, partition: int, snapshot: memoryview) -> bool:
+        states = [table.state for table in self._both]
+        loaded = snapshots.unpacked(states, partition, snapshot)
+        for table, state in zip(self._both, loaded, strict=True):
+            table.state = state
+        return True
+
+    def _turn(self, now: float) -> set[int]:
+        """The slots whose turn it is: each once in the time for which rows are held back."""
+        every = self._hold / SLOTS
+        if self._turned_at is None:
+            self._turned_at = now
+        count = min(int((now - self._turned_at) / every), SLOTS) if every else SLOTS
+        if count:
+            self._turned_at = now
+        self._turns += count
+        return {(self._turns - n) % SLOTS for n in range(count)}
+
+
+class _Sessions:
+    """One of the two tables, with its topic."""
+
+    def __init__(self, topic: Topic, record: type, settings: Settings, registry: Registry) -> None:
+        self._topic, self._lateness = topic.name, settings.lateness
+        self._by_device = topic is DEVICE_SESSIONS
+        self._encoder = Encoder(registry, topic.name, record)
+        self.changelog = Changelog(topic.name, registry, by_device=self._by_device)
+        self.state = self.stable = SessionState()
+        self.over = Told()
+        self._told: list[Told] = []
+
+    def process(self, found: Arrived, watermarks: Mapping[int, int]) -> None:
+        run = found.devices if self._by_device else found.users
+        state = step(self.state, run, found, watermarks, self._lateness)
+        self.state, self.over = close(state, self._lateness)
+        self._told.append(self.over)
+
+    def flush(self, slots: set[int]) -> Iterable[Output]:
+        self.state, told = flush(self.state, self._lateness, slots)
+        for one in (*self._told, told):
+            yield from self._outputs(one)
+
+    def commit(self) -> None:
+        self.stable, self._told = self.state, []
+
+    def abort(self) -> None:
+        self.state, self._told = self.stable, []
+
+    def replay(self, found: Arrived, accepted: Accepted) -> None:
+        self._restore()
+        run = found.devices if self._by_device else found.users
+        run = run.take((found.offset > self.changelog.known(run.key)).nonzero()[0])
+        self.state = step(self.state, run, found, accepted.watermarks, self._lateness)
+
+    def restored(self) -> None:
+        self._restore()
+        self.changelog.clear()
+
+    def revoke(self, partitions: set[int]) -> None:
+        same = self.state is self.stable
+        self.stable = without(self.stable, partitions)
+        self.state = self.stable if same else without(self.state, partitions)
+        self.changelog.revoke(partitions)
+
+    def _restore(self) -> None:
+        """What the changelog says is open, once all of it is there."""
+        partitions, run = self.changelog.taken()
+        if not partitions:
+            return
+        state = self.state
+        self.state = replace(
+            state,
+            open=state.open.put(np.unique(run.key), run),
+            floors={**dict.fromkeys(partitions, NONE), **state.floors},
+            offsets={**partitions, **state.offsets},
+        )
+
+    def _outputs(self, told: Told) -> Iterable[Output]:
+        if len(told.gone.key):
+            gone = rows.gone(told, by_device=self._by_device)
+            yield Output(
+                topic=self._topic,
+                keys=_keys(gone),
+                values=[None] * gone.height,
+                partitions=told.gone.columns[PARTITION].tolist(),
+            )
+        if len(told.sessions.key):
+            changed = rows.changed(told, by_device=self._by_device)
+            kept = rows.kept(told)
+            yield Output(
+                topic=self._topic,
+                keys=_keys(changed),
+                values=self._encoder.encode(pl.concat([changed, kept], how="horizontal")),
+                partitions=told.sessions.columns[PARTITION].tolist(),
+            )
+
+
+def _keys(table: pl.DataFrame) -> list[bytes]:
+    """Of the rows' records: whose session it is, and its start."""
+    names = [name for name in rows.KEY if name in table.columns]
+    texts = table.select(pl.concat_str(pl.col(names).cast(pl.String).fill_null(""), separator="|"))
+    return texts.to_series().cast(pl.Binary).to_list()

@@ -1,0 +1,142 @@
+"""Sessions in the worker: rows as state, through batches, aborts, restarts and checkpoints."""
+
+import json
+import random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from streamgauge.schemas.consent_columns import identifiable_rows
+from streamgauge.schemas.registry import open_registry
+from streamgauge.streams.metrics.fate import NONE
+from streamgauge.streams.sessions.branch import SessionBranch
+from streamgauge.streams.sessions.sessions import Settings
+from streamgauge.streams.sessions.splitting import GAP_MS
+from tests.streams.sessions import oracle
+
+MINUTE = 60_000
+OWN = {"emitted_offset", "entry_at", "entry_id", "exit_at", "exit_id", "plays", "parts"}
+TABLES = {"sessions": ("user_key",), "device-sessions": ("user_key", "device_type")}
+
+
+def make(kit: Any) -> Any:
+    """A worker with sessions."""
+    rule = identifiable_rows("granted")
+    registry = open_registry("mock://metrics")
+    settings = Settings(lateness=kit.lateness, identifiable=rule)
+    return kit.pipeline(branches=lambda: (SessionBranch(settings, registry),))
+
+
+def table(pipeline: Any, topic: str) -> dict[tuple[int, bytes], dict[str, Any]]:
+    """The latest rows, by partition and key; what is final never changes."""
+    rows: dict[tuple[int, bytes], dict[str, Any]] = {}
+    for partition, log in enumerate(pipeline.topics[topic]):
+        for message in log:
+            place = partition, message.key()
+            was = rows.pop(place, None)
+            row = None
+            if message.value() is not None:
+                row = rows[place] = pipeline.codec.decode(message.value()).record
+                names = [row["user_id"], row.get("device_type"), row["started_at"]]
+                if topic == "sessions":
+                    del names[1]
+                assert message.key() == "|".join(str(n or "") for n in names).encode()
+            if was and was["is_final"]:
+                assert row and told(row) == told(was)
+    return rows
+
+
+def told(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in OWN}
+
+
+def a_log(r: random.Random, kit: Any, size: int, partition: int) -> list[dict[str, Any]]:
+    log: list[dict[str, Any]] = []
+    now = kit.start
+    for number in range(size):
+        now += r.choice([0, 1_000, 90_000, 600_000, 1_500_000, 1_801_000])
+        place = {"appended": now + 1_000}
+        kind = r.random()
+        if kind < 0.1:
+            log.append({"event_type": "tick", "timestamp": now, **place})
+            continue
+        if kind < 0.2 and log and log[-1]["event_type"] != "tick":
+            log.append({**log[-1], **place})
+            continue
+        event: dict[str, Any] = {
+            "event_id": f"{r.randrange(10)}-{number}",
+            "user_id": f"user-{partition}-{r.randrange(3)}|",
+            "timestamp": now - r.choice([0, 0, 5_000, 400_000, 650_000]),
+            "device_type": r.choice([None, "tv", "mobile"]),
+            "page_url": r.choice([None, "/a?x", "/b"]),
+            "consent_analytics": r.choice([None, None, None, True, False]),
+            "event_type": r.choice(["page_view", "form_submit", "playback"]),
+        }
+        if event["event_type"] == "playback":
+            event |= {"action": r.choice(["complete", "skip"]), "series_id": r.choice([None, "s"])}
+            event |= {"episode": r.choice([None, "1", "2", "3"]), "item_id": "i"}
+        log.append({**event, **place})
+    return log
+
+
+def expected(kit: Any, logs: list[list[dict[str, Any]]], by: tuple[str, ...]) -> list[dict]:
+    empty = {"action": None, "series_id": None, "episode": None, "item_id": None}
+    found = []
+    for log in logs:
+        fates, watermark = kit.decide(log, kit.lateness)
+        events = [
+            empty | record | {"user_key": record["user_id"]}
+            for record, fate in zip(log, fates, strict=True)
+            if fate == "accepted" and record["consent_analytics"] is not False
+        ]
+        floor = NONE if watermark is None else (watermark - kit.lateness) // MINUTE * MINUTE
+        for row in oracle.sessions(events, by):
+            final = (
+                row["ended_at"] + GAP_MS < floor or row["started_at"] + 24 * 60 * MINUTE <= floor
+            )
+            if "device_type" not in by:
+                del row["device_type"]
+            found.append(row | {"is_final": final})
+    return sorted(found, key=lambda row: json.dumps(row, sort_keys=True))
+
+
+@pytest.mark.parametrize("checkpoints", [False, True])
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(seed=st.integers(0, 10**9), size=st.integers(20, 120))
+def test_whatever_happens_to_the_worker_the_topics_hold_the_oracles_sessions(
+    kit: Any, checkpoints: bool, seed: int, size: int
+) -> None:
+    r = random.Random(seed)
+    logs = [a_log(r, kit, size, p) for p in range(kit.partitions)]
+    pipeline = make(kit)
+    for partition, log in enumerate(logs):
+        for record in log:
+            event = {name: value for name, value in record.items() if name != "appended"}
+            pipeline.append(partition, event, record["appended"])
+    source = pipeline.source
+    for _ in range(30):
+        if checkpoints and r.random() < 0.5:
+            pipeline.checkpoint(source, {r.randrange(kit.partitions)})
+        pipeline.now += r.choice([0.1, 0.1, 1.0, 5.0])
+        pipeline.read(source, {p: r.choice([0, 1, 3, 30]) for p in range(kit.partitions)})
+        action = r.random()
+        if action < 0.5:
+            pipeline.barrier(source)
+        elif action < 0.65:
+            pipeline.abort(source)
+        elif action < 0.85:
+            pipeline.restart(source)
+        elif action < 0.95:
+            pipeline.abort(source)
+            moved = {r.randrange(kit.partitions)}
+            source.task.revoke(moved)
+            pipeline.hand_over(source, moved)
+    pipeline.finish()
+    for topic, by in TABLES.items():
+        rows = sorted(
+            (told(row) for row in table(pipeline, topic).values()),
+            key=lambda row: json.dumps(row, sort_keys=True),
+        )
+        assert rows == expected(kit, logs, by)
