@@ -32,26 +32,9 @@ GRACE_S = 15
 def run(config: CollectorConfig) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code."""
     _raise_file_limit()
-    collector = Collector(config)
-    listening = listen(config.host, config.port, shared=config.shared)
-    server = _Server(
-        uvicorn.Config(
-            create_app(collector),
-            http=limited(config.limits),
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            backlog=BACKLOG,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=GRACE_S,
-        ),
-        collector,
-    )
+    server = Server(Collector(config))
     with contextlib.suppress(KeyboardInterrupt):
-        server.run([listening])
+        server.run([listen(config.host, config.port, shared=config.shared)])
     return 0 if server.started else 1
 
 
@@ -66,9 +49,25 @@ def listen(host: str, port: int, *, shared: bool) -> socket.socket:
     return listening
 
 
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, collector: Collector) -> None:
-        super().__init__(config)
+class Server(uvicorn.Server):
+    """uvicorn with a collector's app and limits."""
+
+    def __init__(self, collector: Collector) -> None:
+        super().__init__(
+            uvicorn.Config(
+                create_app(collector),
+                http=limited(collector.config.limits),
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                backlog=BACKLOG,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=GRACE_S,
+            )
+        )
         self._collector = collector
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -1,0 +1,117 @@
+"""A collector in a thread on a broker in this process (librdkafka's mock cluster)."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
+
+from streamgauge.schemas.codec import Codec
+from streamgauge.schemas.registry import open_registry
+from streamgauge.serving.collector.app import Collector
+from streamgauge.serving.collector.server import Server, listen
+from streamgauge.serving.collector.settings import CollectorConfig
+
+NOW = 1_767_225_600_000
+DEADLINE = 60.0
+
+
+class Running:
+    """A collector that serves until it is closed."""
+
+    def __init__(self, config: CollectorConfig) -> None:
+        self.collector = Collector(config, on_fatal=self.stop)
+        self._server = Server(self.collector)
+        socket = listen("127.0.0.1", 0, shared=False)
+        self.port = socket.getsockname()[1]
+        self._thread = threading.Thread(target=self._server.run, args=([socket],), daemon=True)
+        self._thread.start()
+        deadline = time.monotonic() + DEADLINE
+        while not self._server.started and self._thread.is_alive():
+            assert time.monotonic() < deadline, "the collector does not start"
+            time.sleep(0.01)
+        assert self._server.started, "the collector did not start: see the log"
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=DEADLINE)
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+
+    def close(self) -> None:
+        self.http.close()
+        self.stop()
+        self._thread.join(DEADLINE)
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[str]:
+    """The mock cluster's address; topics appear at their first use."""
+    host = Producer({"bootstrap.servers": "unused", "test.mock.num.brokers": 1, "log_level": 0})
+    (address,) = host.list_topics(timeout=10).brokers.values()
+    yield f"{address.host}:{address.port}"
+    host.flush(0)
+
+
+@pytest.fixture(scope="module")
+def registry_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("registry")
+
+
+@pytest.fixture
+def config(broker: str, registry_folder: Path, namespace: str) -> CollectorConfig:
+    return CollectorConfig(
+        kafka=broker, registry=f"file:{registry_folder}", namespace=namespace, ack_seconds=10
+    )
+
+
+@pytest.fixture
+def start(config: CollectorConfig) -> Iterator[Callable[..., Running]]:
+    """Starts a collector with some of the settings changed."""
+    started: list[Running] = []
+
+    def begin(**changes: Any) -> Running:
+        started.append(Running(replace(config, **changes)))
+        return started[-1]
+
+    yield begin
+    for each in started:
+        each.close()
+
+
+@pytest.fixture
+def topic(config: CollectorConfig) -> Callable[[str], list[dict[str, Any]]]:
+    """The records of a topic (its name without the namespace), decoded."""
+
+    def records(name: str) -> list[dict[str, Any]]:
+        codec = Codec(open_registry(config.registry))
+        return [codec.decode(value).record for value in read(config, name)]
+
+    return records
+
+
+def read(config: CollectorConfig, name: str) -> list[bytes]:
+    consumer = Consumer(
+        {
+            "bootstrap.servers": config.kafka,
+            "group.id": "unused",
+            "enable.auto.commit": False,
+            "fetch.wait.max.ms": 10,
+            "log_level": 0,
+        }
+    )
+    topic = f"{config.namespace}.{name}"
+    partitions = list(consumer.list_topics(topic, 10).topics[topic].partitions)
+    ends = [consumer.get_watermark_offsets(TopicPartition(topic, p), 10)[1] for p in partitions]
+    consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
+    found: list[bytes] = []
+    deadline = time.monotonic() + DEADLINE
+    while len(found) < sum(ends):
+        assert time.monotonic() < deadline, f"{len(found)} of {sum(ends)} records"
+        found += [message.value() or b"" for message in consumer.consume(10_000, 0.2)]
+    consumer.close()
+    return found
