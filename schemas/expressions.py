@@ -303,8 +303,10 @@ class _Reader:
 
     def _field(self, node: ast.Name, name: str) -> tuple[Value, Kind]:
         kind = self._fields.get(name)
+        if kind == "int" or kind == "float":
+            return Field(name, kind), "number"
         if kind is not None:
-            return Field(name, kind), "number" if kind in ("int", "float") else kind
+            return Field(name, kind), kind
         if name in _ELSEWHERE:
             self._wrong(node, f"write {_ELSEWHERE[name]} for {name}")
         else:

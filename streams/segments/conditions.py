@@ -46,8 +46,11 @@ def columns_of(profiles: pl.DataFrame, names: list[str]) -> Columns:
     found: dict[str, Any] = {}
     for name in names:
         series = profiles[name]
+        if series.dtype == pl.Boolean:
+            series = series.cast(pl.Int8)
+        # Polars makes NaN of nulls on the way.
         is_text = series.dtype == pl.String
-        found[name] = series if is_text else series.cast(pl.Float64).fill_null(np.nan).to_numpy()
+        found[name] = series if is_text else series.to_numpy().astype(np.float64, copy=False)
     return found
 
 
@@ -68,9 +71,7 @@ def holds(expression: Expression, columns: Columns, height: int) -> Array:
         case Absence(field, negated):
             return _absent(columns[field.name]) ^ negated
         case Comparison(symbol, left, right):
-            return _compared(
-                _COMPARE[symbol], _value(left, columns), _value(right, columns), height
-            )
+            return _compared(symbol, _value(left, columns), _value(right, columns), height)
         case Among(value, options, negated):
             return _among(_value(value, columns), options, negated, height)
 
@@ -96,15 +97,15 @@ def _value(value: Value, columns: Columns) -> Any:
                         return np.where(two == 0, np.nan, one / two)
 
 
-def _compared(compare: Callable[[Any, Any], Any], left: Any, right: Any, height: int) -> Array:
-    if isinstance(left, str | pl.Series):
-        if isinstance(right, pl.Series) and isinstance(left, str):
-            left, right = right, left  # texts are equal or not: the order is all one
-        if isinstance(left, str):
-            return np.full(height, compare(left, right))
-        return _of_series(compare(left, right))
-    there = ~(np.isnan(left) | np.isnan(right))
-    return np.broadcast_to(compare(left, right) & there, height)
+def _compared(symbol: str, left: Any, right: Any, height: int) -> Array:
+    if isinstance(right, pl.Series) and isinstance(left, str):
+        left, right = right, left  # texts are equal or not: the order is all one
+    found = _COMPARE[symbol](left, right)
+    if isinstance(found, pl.Series):
+        return _of_series(found)
+    if symbol == "!=":  # the only one that holds for NaN
+        found = found & (left == left) & (right == right)
+    return found if isinstance(found, np.ndarray) else np.full(height, bool(found))
 
 
 def _among(value: Any, options: tuple[Any, ...], negated: bool, height: int) -> Array:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -186,28 +187,18 @@ def _evaluated(
         return state, []
     # In time order within each user, so that what is entered here can be left here.
     moved = moved[np.lexsort((rank[moved], user[moved]))]
-    changes = _Changes(
-        profiles=profiles[moved],
-        key=key[moved],
-        turned=turned[moved],
-        enter=enter[moved],
-        change=change,
-        is_gone=only_leave,
-    )
-    found = [changes.of(bit, rules.segments[bit], state.stays) for bit in bits]
+    pairs = _Pairs.of(key[moved], minute[moved], turned[moved], enter[moved], rules, bits)
     news = (mask != began).nonzero()[0]
     of = np.empty(len(users), np.int32)
     of[user] = partition
-    state = replace(state, masks=state.masks.add(users[news], of[news], mask[news]))
+    stays, entered = pairs.stays(state.stays, partition[moved])
+    moves = pairs.moves(profiles, moved, entered, change, with_values=not only_leave)
     members = dict(state.members)
-    moves = []
-    for stays, some in found:
-        state = replace(state, stays=state.stays.add(stays.key, *stays.columns))
-        for move in some:
-            place = move.partition, move.segment
-            members[place] = members.get(place, 0) + (1 if move.is_member else -1)
-        moves += some
-    return replace(state, members=members), moves
+    for move in moves:
+        place = move.partition, move.segment
+        members[place] = members.get(place, 0) + (1 if move.is_member else -1)
+    masks = state.masks.add(users[news], of[news], mask[news])
+    return replace(state, masks=masks, stays=stays, members=members), moves
 
 
 def _conditions(
@@ -243,67 +234,93 @@ def user_keys(hashes: Array, partition: Array) -> Array:
     return keys.combine(hashes, partition)
 
 
-def stay_keys(users: Array, segment: str) -> Array:
-    """The keys of `stays`, of users' keys."""
-    return keys.combine(users, keys.of_strings(pl.Series([segment])).repeat(len(users)))
+@cache
+def _segment_key(name: str) -> int:
+    return int(keys.of_strings(pl.Series([name]))[0])
+
+
+def stay_keys(users: Array, segment: Array) -> Array:
+    """The keys of `stays`, of users' keys and those of segments."""
+    return keys.combine(users, segment)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Changes:
-    """Rows at which something moves; those of a user lie together, in the order of time."""
+class _Pairs:
+    """Moves as pairs of a row and a segment: by segment, user and time."""
 
-    profiles: pl.DataFrame
+    row: Array
+    """Among the rows that were given."""
+    segment: list[Segment]
     key: Array
-    turned: Array
-    enter: Array
-    change: str | None
-    is_gone: bool
-    """The segments are no more: no values are the reason."""
+    """Of the stay."""
+    minute: Array
+    is_member: Array
 
-    def of(self, bit: int, segment: Segment, stays: Runs) -> tuple[Run, list[Move]]:
-        """What becomes of the stays in one segment, and the moves."""
-        at = (self.turned >> bit & 1).nonzero()[0]
-        key, rows = self.key[at], self.profiles[at]
-        partition, minute = rows["partition"].to_numpy(), rows["minute"].to_numpy()
-        is_member = (self.enter[at] >> bit & 1).astype(bool)
-        stay = stay_keys(key, segment.name)
-        known = np.full(len(at), GONE)
-        which, columns = stays.find(stay)
-        known[which] = columns[1]
-        same = np.zeros(len(at), bool)  # as the row before: then that one enters
-        same[1:] = key[1:] == key[:-1]
-        known[1:][same[1:]] = minute[:-1][same[1:]]
-        entered = np.where(is_member, minute, known)
-        last = np.ones(len(at), bool)
-        last[:-1] = ~same[1:]
-        run = Run(
-            key=stay[last],
-            columns=(partition[last], np.where(is_member, minute, GONE)[last]),
+    @staticmethod
+    def of(
+        user: Array, minute: Array, turned: Array, enter: Array, rules: Rules, bits: Sequence[int]
+    ) -> _Pairs:
+        """Rows are sorted by user and time."""
+        bit = np.array(bits, np.int64)
+        which, row = (turned[None, :] >> bit[:, None] & 1).nonzero()
+        known = [rules.segments[one] for one in bits]
+        names = np.array([_segment_key(one.name) for one in known], np.uint64)
+        return _Pairs(
+            row=row,
+            segment=[known[at] for at in which.tolist()],
+            key=stay_keys(user[row], names[which]),
+            minute=minute[row],
+            is_member=(enter[row] >> bit[which] & 1).astype(bool),
         )
-        names = () if self.is_gone else segment.fields
-        values = rows.select(names).rows() if names else [()] * len(at)
-        moves = [
+
+    def stays(self, before: Runs, partition: Array) -> tuple[Runs, Array]:
+        """What becomes of the stays, and since when each pair's stay is."""
+        known = np.full(len(self.key), GONE)
+        which, columns = before.find(self.key)
+        known[which] = columns[1]
+        same = ~keys.firsts(self.key)  # as the pair before: then that one enters
+        known[1:][same[1:]] = self.minute[:-1][same[1:]]
+        last = np.append(~same[1:], True)
+        since = np.where(self.is_member, self.minute, GONE)[last]
+        after = before.add(self.key[last], partition[self.row][last], since)
+        return after, np.where(self.is_member, self.minute, known)
+
+    def moves(
+        self,
+        profiles: pl.DataFrame,
+        moved: Array,
+        entered: Array,
+        change: str | None,
+        *,
+        with_values: bool,
+    ) -> list[Move]:
+        """As they are told; `moved` are the places of the rows in `profiles`."""
+        names = {name for one in set(self.segment) for name in one.fields} if with_values else set()
+        wanted = profiles.select(*PLACE[:2], *sorted(names))[moved]
+        columns = wanted.to_dict(as_series=False)
+        partition, user = (columns.pop(name) for name in PLACE[:2])
+        return [
             Move(
-                partition=place,
-                at=time,
-                user_id=user,
+                partition=partition[row],
+                at=at,
+                user_id=user[row],
                 segment=segment.name,
                 entered_at=since,
                 is_member=member,
-                reason=reason_of(dict(zip(names, row, strict=True)), self.change),
+                reason=reason_of(
+                    {name: columns[name][row] for name in segment.fields if name in columns}, change
+                ),
                 rule_version=segment.version,
             )
-            for place, time, user, row, since, member in zip(
-                partition.tolist(),
-                minute.tolist(),
-                rows["user_key"].to_list(),
-                values,
+            for row, at, segment, since, member in zip(
+                self.row.tolist(),
+                self.minute.tolist(),
+                self.segment,
                 entered.tolist(),
-                is_member.tolist(),
+                self.is_member.tolist(),
                 strict=True,
             )
         ]
-        return run, moves
 
 
 def reason_of(values: Mapping[str, float | str | None], change: str | None) -> str:
@@ -352,7 +369,8 @@ def restored(
     parts = []
     for bit, one in enumerate(rules.segments):
         mine = (segment == one.name).to_numpy()
-        stays = stays.add(stay_keys(users[mine], one.name), place[mine], since[mine])
+        segments = np.full(mine.sum(), _segment_key(one.name), np.uint64)
+        stays = stays.add(stay_keys(users[mine], segments), place[mine], since[mine])
         parts.append((users[mine], np.full(mine.sum(), 1 << bit, np.int64)))
     key = np.concatenate([np.zeros(0, np.uint64), *(part[0] for part in parts)])
     bits = np.concatenate([np.zeros(0, np.int64), *(part[1] for part in parts)])
