@@ -91,7 +91,7 @@ def explain(settings: Settings, user: str, history: bool, limit: int, as_json: b
     if not as_json:
         for row in rows:
             for key in ("reason_in", "reason_out"):
-                row[key] = row[key] and _told(row[key])
+                row[key] = row[key] and told(row[key])
         if not rows:
             click.echo(f"{user} is in no segment", err=True)
     columns = ["segment", "entered_at", "reason_in", "rule_version"]
@@ -190,7 +190,7 @@ def _stays(
             yield row
 
 
-def _told(reason: dict[str, Any]) -> str:
+def told(reason: dict[str, Any]) -> str:
     """Values as people read them."""
     return ", ".join(
         value if key == "change" else f"{key} = {json.dumps(value, ensure_ascii=False)}"

@@ -11,10 +11,12 @@ import psycopg
 from psycopg import sql
 
 from streamgauge.cli.commands.metrics import schema_name
+from streamgauge.cli.commands.segments import told
 from streamgauge.cli.stack.lag import GROUPS, Broker
 
 MINUTES = 60
 PAGES = 8
+MOVES = 6
 
 # Counts and sums of hours add up; users do not, so the newest day's are shown.
 _TOTALS = """
@@ -34,6 +36,10 @@ _MINUTES = """
     SELECT numerator FROM {schema}.metrics
     WHERE metric = 'events' AND window_size = '1m' AND dimensions = '{{}}'
     ORDER BY window_start DESC LIMIT %s"""
+_MOVES = """
+    SELECT user_id, segment, left_at IS NULL, coalesce(reason_out, reason_in)
+    FROM {schema}.user_segments ORDER BY greatest(entered_at, left_at) DESC, user_id, segment
+    LIMIT %s"""
 _COUNTS = """
     SELECT (SELECT count(*) FROM {schema}.late_events),
            (SELECT count(*) FROM {schema}.dead_letters)"""
@@ -52,6 +58,8 @@ class Figures:
     pages: Sequence[tuple[str, int]] = ()
     per_minute: Sequence[int] = ()
     """Events of the latest minutes of event time, oldest first."""
+    moves: Sequence[tuple[str, str, bool, str]] = ()
+    """Who, which segment, whether into it, and why; the latest first."""
     lags: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -90,6 +98,10 @@ class Reader:
                 rejected=rejected,
                 pages=[(page, int(count)) for page, count in self._rows(_PAGES, PAGES)],
                 per_minute=[int(row[0]) for row in self._rows(_MINUTES, MINUTES)][::-1],
+                moves=[
+                    (user, segment, enters, told(reason))
+                    for user, segment, enters, reason in self._rows(_MOVES, MOVES)
+                ],
                 lags=lags,
             )
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):

@@ -90,6 +90,12 @@ def screen(
     columns = Table.grid(padding=(0, 4))
     columns.add_row(pages, behind)
     parts: list[RenderableType] = [numbers, Text(), columns, Text()]
+    if figures.moves:
+        moves = Table("segment", "user", "because", box=None, padding=(0, 2, 0, 0))
+        for user, segment, enters, reason in figures.moves:
+            arrow = Text(f"→ {segment}", "green") if enters else Text(f"← {segment}", "red")
+            moves.add_row(arrow, user, Text(reason, no_wrap=True, overflow="ellipsis"))
+        parts += [moves, Text()]
     parts.append(Text("events per minute of event time", "dim"))
     parts.append(Text(sparkline(figures.per_minute), "green"))
     parts += [Text(), Text(stage, "bold")]

@@ -18,6 +18,7 @@ FIGURES = Figures(
     rejected=3,
     pages=[("/pricing", 400), ("/docs", 300)],
     per_minute=[1, 5, 10],
+    moves=[("u-17", "explorer", True, "exploration_share = 0.4"), ("u-9", "new", False, "gone")],
     lags={"worker": 1_234},
 )
 
@@ -41,6 +42,8 @@ def test_the_screen_has_every_figure() -> None:
         "1,234",
         "13,000",
         "▂▅█",
+        "→ explorer  u-17  exploration_share = 0.4",
+        "← new       u-9   gone",
         "sending",
     ):
         assert figure in text

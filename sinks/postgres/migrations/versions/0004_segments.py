@@ -25,8 +25,8 @@ def upgrade() -> None:
         );
         CREATE INDEX user_segments_members
             ON {schema}.user_segments (segment, entered_at) WHERE left_at IS NULL;
-        CREATE INDEX user_segments_segment_left_at
-            ON {schema}.user_segments (segment, left_at) WHERE left_at IS NOT NULL;
+        CREATE INDEX user_segments_moved
+            ON {schema}.user_segments ((greatest(entered_at, left_at)));
         COMMENT ON TABLE {schema}.user_segments IS
             'Who was in which segment, from when to when and why: one row a stay.';
         COMMENT ON COLUMN {schema}.user_segments.user_id IS 'The user.';
