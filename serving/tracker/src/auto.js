@@ -10,7 +10,7 @@ const { key, endpoint, ...rest } = script?.dataset || {};
 if (key && !window.streamgauge?.track) {
   const options = { key, endpoint: endpoint || new URL(script.src).origin };
   for (const [name, value] of Object.entries(rest)) {
-    options[name] = /^(true|false|[\d.]+)$/.test(value) ? JSON.parse(value) : value;
+    options[name] = value === "true" || (value === "false" ? false : value);
   }
   if (rest.query) options.query = rest.query.split(/[ ,]+/);
   const waiting = window.streamgauge;
