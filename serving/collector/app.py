@@ -12,7 +12,6 @@ import gzip
 import hashlib
 import logging
 import os
-import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from importlib import resources
@@ -42,17 +41,10 @@ TRACKER_SECONDS = 3600
 """For how long browsers may keep the tracker without asking."""
 
 
-def stop_process() -> None:
-    """End as after SIGTERM: whoever started us starts another."""
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
 class Collector:
     """One process's parts, and their life."""
 
-    def __init__(
-        self, config: CollectorConfig, *, on_fatal: Callable[[], None] = stop_process
-    ) -> None:
+    def __init__(self, config: CollectorConfig, *, on_fatal: Callable[[], None]) -> None:
         self.config = config
         self.draining = False
         self._modified = 0.0
@@ -77,7 +69,7 @@ class Collector:
         """From before the first request until after the last."""
         await asyncio.to_thread(self.intake.register)
         self.delivery.start()
-        await self.delivery.check()
+        await self.delivery.check(min(3.0, self.config.ack_seconds))
         reload = asyncio.create_task(self._reload())
         try:
             yield

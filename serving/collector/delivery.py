@@ -107,6 +107,7 @@ class Delivery:
         self._buffer = buffer
         self._on_fatal = on_fatal
         self.away = False
+        self.failed = False
         self._serving: asyncio.TimerHandle | None = None
         self._draining: asyncio.Task[None] | None = None
         self._closed = False
@@ -136,7 +137,7 @@ class Delivery:
         if self._buffer is not None and self._buffer.records:
             self._drain_soon()
 
-    async def check(self, timeout: float = 10.0) -> None:
+    async def check(self, timeout: float) -> None:
         """Raise a CollectorError if Kafka answers that a topic is missing."""
         for topic in self._topics.values():
             try:
@@ -280,6 +281,7 @@ class Delivery:
     def _error(self, error: KafkaError) -> None:
         if error.fatal():
             logger.error("the producer cannot go on: %s", error.str())
+            self.failed = True
             self._on_fatal()
         elif error.code() == KafkaError._ALL_BROKERS_DOWN and self._buffer is not None:
             self._lost(error)

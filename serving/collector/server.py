@@ -12,8 +12,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import resource
+import signal
 import socket
+from types import FrameType
 
 import uvicorn
 
@@ -32,10 +35,15 @@ GRACE_S = 15
 def run(config: CollectorConfig) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code."""
     _raise_file_limit()
-    server = Server(Collector(config))
-    with contextlib.suppress(KeyboardInterrupt):
-        server.run([listen(config.host, config.port, shared=config.shared)])
-    return 0 if server.started else 1
+    collector = Collector(config, on_fatal=stop_process)
+    server = Server(collector)
+    server.run([listen(config.host, config.port, shared=config.shared)])
+    return 0 if server.started and not collector.delivery.failed else 1
+
+
+def stop_process() -> None:
+    """End as after SIGTERM, but with 1: whoever started us starts another."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def listen(host: str, port: int, *, shared: bool) -> socket.socket:
@@ -69,6 +77,11 @@ class Server(uvicorn.Server):
             )
         )
         self._collector = collector
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop, and then end by ourselves instead of by the signal, as uvicorn would."""
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.registry import open_registry
@@ -25,6 +26,10 @@ class Running:
     """A collector that serves until it is closed."""
 
     def __init__(self, config: CollectorConfig) -> None:
+        if not config.kafka.endswith(":1"):
+            admin = AdminClient({"bootstrap.servers": config.kafka, "log_level": 0})
+            for name in ("events", "dead-letters"):
+                admin.list_topics(f"{config.namespace}.{name}", 10)
         self.collector = Collector(config, on_fatal=self.stop)
         self._server = Server(self.collector)
         socket = listen("127.0.0.1", 0, shared=False)
@@ -115,3 +120,13 @@ def read(config: CollectorConfig, name: str) -> list[bytes]:
         found += [message.value() or b"" for message in consumer.consume(10_000, 0.2)]
     consumer.close()
     return found
+
+
+@pytest.fixture(scope="module")
+def shared(broker: str, registry_folder: Path) -> Iterator[Running]:
+    """One collector for all tests that leave it as it is."""
+    running = Running(
+        CollectorConfig(kafka=broker, registry=f"file:{registry_folder}", namespace="shared")
+    )
+    yield running
+    running.close()
