@@ -35,7 +35,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "schemas": ("schemas:schemas", "List, show, check and register event schemas."),
     "metrics": ("metrics:metrics", "List, show, validate and query metrics."),
     "segments": ("segments:segments", "Who is in which segment, why, and by which rules."),
-    "experiments": ("experiments:experiments", "Analyse experiments and plan them."),
+    "experiments": ("experiments:experiments", "Run experiments, analyse and plan them."),
     "anomalies": ("anomalies:anomalies", "Detect anomalies in a series; list the alert levels."),
     "state": ("state:state", "Committed offsets and lag by partition; checkpoints of state."),
     "dlq": ("dlq:dlq", "List, export and replay dead letters."),

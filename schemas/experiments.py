@@ -49,7 +49,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,6 +63,7 @@ from streamgauge.schemas.experiment_definition import (
 )
 from streamgauge.schemas.metric_file import DefinitionError, Lines, parse, problems_at
 from streamgauge.schemas.metrics import Selection, selection_of
+from streamgauge.schemas.records import Control
 
 KIND = "experiment"
 State = Literal["created", "running", "stopped"]
@@ -120,6 +121,8 @@ class Experiment:
     stopped_at: int | None = None
     reason: str | None = None
     """Why it was stopped."""
+    version: int = 0
+    """Counted up with each control."""
 
     @property
     def name(self) -> str:
@@ -141,6 +144,16 @@ class Experiment:
             del each["config"]
         return json.dumps([said, self.started_at], sort_keys=True)
 
+    def control(self) -> Control:
+        """To be published."""
+        return Control(kind=KIND, name=self.name, version=self.version, body=self.body())
+
+    def stopped(self, at: int, reason: str) -> Experiment:
+        """The same at its end."""
+        return replace(
+            self, state="stopped", stopped_at=at, reason=reason, version=self.version + 1
+        )
+
     def body(self) -> str:
         """As a control carries it."""
         told = {
@@ -149,6 +162,7 @@ class Experiment:
             "started_at": self.started_at,
             "stopped_at": self.stopped_at,
             "reason": self.reason,
+            "version": self.version,
         }
         return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
 
@@ -159,7 +173,7 @@ def of_body(name: str, body: str) -> Experiment:
         told = json.loads(body)
         state, started = told["state"], told.get("started_at")
         well = isinstance(told, Mapping) and state in STATES
-        times = (started, told.get("stopped_at"))
+        times = (started, told.get("stopped_at"), told.get("version"))
         well = well and all(t is None or isinstance(t, int) for t in times)
     except (ValueError, KeyError, TypeError, AttributeError):
         well = False
@@ -177,4 +191,5 @@ def of_body(name: str, body: str) -> Experiment:
         started_at=started,
         stopped_at=told.get("stopped_at"),
         reason=None if told.get("reason") is None else str(told["reason"]),
+        version=int(told.get("version") or 0),
     )

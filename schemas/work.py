@@ -20,7 +20,12 @@ CLASSES = (
     "compliance",
     "monitoring",
 )
-AGENTS: Mapping[str, str] = {"source": "realtime", "merge": "realtime"}
+AGENTS: Mapping[str, str] = {
+    "source": "realtime",
+    "merge": "realtime",
+    "results": "realtime",
+    "anomalies": "realtime",
+}
 """Agent → class."""
 
 GROUP = "streamgauge-worker"

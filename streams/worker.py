@@ -20,7 +20,7 @@ from typing import Any
 
 import mode
 
-from streamgauge.schemas import work
+from streamgauge.schemas import alerts, work
 from streamgauge.schemas.codec import Codec, header_id
 from streamgauge.schemas.columnar import Decoder
 from streamgauge.schemas.consent import ConsentDefault
@@ -30,10 +30,14 @@ from streamgauge.schemas.metrics import builtin, load_definitions
 from streamgauge.schemas.registry import open_registry
 from streamgauge.schemas.reject import Reject, dead_letter
 from streamgauge.schemas.topics import create_topics, qualified
+from streamgauge.schemas.watched import watched
+from streamgauge.streams.anomalies.points import PointsBranch
+from streamgauge.streams.anomalies.tasks import AnomalyWatch
 from streamgauge.streams.engine import App, Output, memory
 from streamgauge.streams.engine.health import add_pages, reporting
 from streamgauge.streams.engine.standby import Standby
 from streamgauge.streams.engine.task import Record
+from streamgauge.streams.experiments.tasks import ExperimentResults, ExposureBranch
 from streamgauge.streams.metrics.tasks import MetricMerge, MetricSource
 
 MAX_PAYLOAD = 900_000  # bytes; a record of ours is at most 1 MB
@@ -51,6 +55,7 @@ class WorkerConfig:
     lateness_ms: int = 3_600_000
     consent_default: ConsentDefault = "granted"
     definitions: Path | None = None
+    alerts: Path | None = None
     event_modules: tuple[str, ...] = ()
     http_port: int | None = None
     events_topic: str | None = None
@@ -115,6 +120,7 @@ def build(config: WorkerConfig) -> App:
     for module in config.event_modules:
         load_event_module(module)
     definitions = load_definitions(config.definitions) if config.definitions else builtin()
+    levels = alerts.chosen(config.alerts, definitions)
     registry = open_registry(config.registry)
     kafka = {"bootstrap.servers": config.kafka}
     counts = create_topics(kafka, config.namespace, embedded=not config.transactional)
@@ -147,12 +153,33 @@ def build(config: WorkerConfig) -> App:
             lateness_ms=config.lateness_ms,
             consent_default=config.consent_default,
             tick_after_ms=int(config.tick_after * 1000),
+            branches=(
+                PointsBranch(
+                    watched(definitions, levels),
+                    registry,
+                    partitions=partitions,
+                    lateness_ms=config.lateness_ms,
+                    consent_default=config.consent_default,
+                ),
+                ExposureBranch(
+                    registry,
+                    partitions=partitions,
+                    lateness_ms=config.lateness_ms,
+                    consent_default=config.consent_default,
+                ),
+            ),
         ),
         "merge": lambda: MetricMerge(
             definitions,
             registry,
             source_partitions=partitions,
             lateness_ms=config.lateness_ms,
+        ),
+        "anomalies": lambda: AnomalyWatch(
+            definitions, levels, registry, source_partitions=partitions
+        ),
+        "results": lambda: ExperimentResults(
+            registry, partitions=partitions, may_stop=config.events_topic is None
         ),
     }
     for name in agents:

@@ -1,4 +1,4 @@
-"""`streamgauge experiments`: what an experiment's figures say, and how many users it needs."""
+"""`streamgauge experiments`: running them, what their figures say, and how many users they need."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from streamgauge.cli import output
+from streamgauge.cli.commands.experiment_control import assign, create, list_, start, stop
+from streamgauge.cli.commands.experiment_results import report, results
 from streamgauge.cli.users_file import read_users
 from streamgauge.streams.experiments import power as needed
 from streamgauge.streams.experiments.analysis import Analysis, Lift, analyze
@@ -23,15 +25,22 @@ DEFAULT_CONTROL = "control"
 
 @click.group()
 def experiments() -> None:
-    """Analyse experiments and plan them.
+    """Run experiments, analyse them and plan them.
 
     \b
     Examples:
+      streamgauge experiments create feed-ranking.yaml --start
+      streamgauge experiments results feed-ranking
+      streamgauge experiments report feed-ranking
       streamgauge experiments analyze --file users.csv --variant-column variant --metric orders
       streamgauge experiments analyze --file users.csv --variant-column variant --metric orders \\
           --denominator sessions --covariate orders_before --weights control=.5,new=.5 --json
       streamgauge experiments power --rate 0.10 --mde 5% --users-per-day 2000
     """
+
+
+for command in (create, start, stop, list_, assign, results, report):
+    experiments.add_command(command)
 
 
 class Weights(click.ParamType):

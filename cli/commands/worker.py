@@ -23,6 +23,7 @@ SETTINGS = (
     "registry",
     "namespace",
     "definitions",
+    "alerts",
     "event_modules",
     "lateness_ms",
     "consent_default",
@@ -52,7 +53,7 @@ def worker(settings: Settings, processes: int, worker_id: str, **flags: Any) -> 
     Give every worker a stable --id: a restart then ends the transaction that a crash left open.
     State is kept in checkpoints on this machine too, so that a restart reads only what came since.
 
-    --agents takes agents (source, merge) or classes of work (realtime, analytics, ml, reports,
+    --agents takes agents (source, merge, results) or classes of work (realtime, analytics, ml, reports,
     maintenance, compliance, monitoring). All of realtime is what a worker runs without it; a
     subset has a consumer group of its own, begins where that group stands, and is not delayed by
     other work. Do not run an agent in two groups.
@@ -128,6 +129,7 @@ def _config(
         lateness_ms=settings.lateness_ms,
         consent_default=settings.consent_default,
         definitions=settings.definitions,
+        alerts=settings.alerts,
         event_modules=load_event_modules(settings),
         transactional=settings.transactional,
         agents=work.chosen(part for part in agents.split(",") if part),

@@ -5,6 +5,7 @@ snapshot for each call.
 """
 
 from collections.abc import Collection, Mapping
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -63,6 +64,16 @@ class Tables:
         )
         rows = self._connection.execute(query.format(self._schema), [topic]).fetchall()
         return dict(rows)
+
+    def select(self, table: str, columns: LiteralString) -> list[tuple[Any, ...]]:
+        """All rows of a table or view; nothing where there is none yet."""
+        query = sql.SQL("SELECT {} FROM {}.{}").format(
+            sql.SQL(columns), self._schema, sql.Identifier(table)
+        )
+        try:
+            return self._connection.execute(query).fetchall()
+        except psycopg.errors.UndefinedTable:
+            return []
 
     def _by_offset(self, table: str, column: str, topics: Collection[str]) -> dict[At, str]:
         query = sql.SQL('SELECT partition, "offset", {} FROM {}.{} WHERE topic = ANY(%s)').format(

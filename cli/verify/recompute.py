@@ -17,10 +17,11 @@ import polars as pl
 from streamgauge.cli.verify import translate
 from streamgauge.cli.verify.cells import Cell, CellKey, text_of
 from streamgauge.cli.verify.fate import Fate, SourcePartition
+from streamgauge.schemas.control import of_text
 from streamgauge.schemas.events import EVENT_TYPES
 from streamgauge.schemas.metric_fields import field_kind
 from streamgauge.schemas.metrics import Grain
-from streamgauge.schemas.records import MARKER_TIME
+from streamgauge.schemas.records import MARKER_TIME, Control
 
 FUTURE, AGENT_FAILED = "future", "agent_failed"
 _ROWS = 50_000
@@ -57,6 +58,15 @@ class Decode(Protocol):
     def __call__(self, value: bytes | None) -> Mapping[str, Any] | Tick | Rejected: ...
 
 
+class Fold(Protocol):
+    """Something else that is computed again of the same records, in order of offsets."""
+
+    def control(self, partition: int, offset: int, control: Control) -> None: ...
+
+    def event(self, partition: int, event: Mapping[str, Any]) -> None:
+        """An accepted one."""
+
+
 class Recomputation:
     """The fold over the raw topic; feed it with `add`, then ask."""
 
@@ -67,7 +77,9 @@ class Recomputation:
         *,
         lateness_ms: int,
         consent_denied: bool,
+        folds: Sequence[Fold] = (),
     ) -> None:
+        self._folds = folds
         self.counts: Counter[str] = Counter()  # read, ticks, and one for each fate
         self.dead_letters: dict[tuple[int, int], str] = {}  # at partition and offset: the reason
         self.late_events: dict[tuple[int, int], str] = {}  # the event's id
@@ -138,6 +150,10 @@ class Recomputation:
             self.counts["ticks"] += 1
             if event.timestamp != MARKER_TIME:
                 partition.tick(min(event.timestamp, record.append_time))  # its clock may err
+            if event.control is not None and self._folds:
+                marked = of_text(event.control)
+                for fold in self._folds:
+                    fold.control(record.partition, record.offset, marked)
             return
         if isinstance(event, Rejected):
             self.dead_letters[at] = event.reason
@@ -154,6 +170,8 @@ class Recomputation:
             self.late_events[at] = event["event_id"]
         elif fate is Fate.ACCEPTED:
             self._rows.append(self._row(event))
+            for fold in self._folds:
+                fold.event(record.partition, event)
 
     def _row(self, event: Mapping[str, Any]) -> tuple[Any, ...]:
         consent = event.get("consent_analytics")

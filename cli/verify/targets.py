@@ -10,9 +10,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
-from streamgauge.cli.verify import compare, redis
+from streamgauge.cli.verify import compare, experiment_targets, redis
 from streamgauge.cli.verify.cells import Cell, CellKey
 from streamgauge.cli.verify.config import VerifyConfig
+from streamgauge.cli.verify.experiments import Experiments
 from streamgauge.cli.verify.log import Log, Offsets
 from streamgauge.cli.verify.postgres import Tables
 from streamgauge.cli.verify.redis import Counters
@@ -42,6 +43,7 @@ class Expected:
     versions: frozenset[str]
     series: frozenset[str]
     is_compared: Callable[[int], bool]  # by the end of a window
+    experiments: Experiments | None = None  # None: events keep coming
 
     def kept(self, cells: Mapping[CellKey, Cell]) -> dict[CellKey, Cell]:
         """The cells that can be compared."""
@@ -84,7 +86,7 @@ class Targets:
 
     def await_sinks(self, waiting: Waiting) -> None:
         """Until the sinks have taken over all that the worker has written."""
-        for name in (METRICS, *_SAID):
+        for name in (METRICS, *_SAID, *experiment_targets.TABLES):
             topic = self._config.topic(name)
             if not self.log.exists(topic):
                 continue
@@ -108,6 +110,11 @@ class Targets:
             }
             watermark = expected.watermark
             yield compare.values("redis", cells, found, partial(redis.expired, watermark))
+        if expected.experiments:
+            codec = Codec(self.registry)
+            yield from experiment_targets.compare_experiments(
+                expected.experiments, self._config, self.log, codec, self.tables
+            )
 
     def _compare_topics(
         self, expected: Expected, cells: Mapping[CellKey, Cell]

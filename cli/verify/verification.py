@@ -18,6 +18,7 @@ from streamgauge.cli.verify.archive import Archive, Range
 from streamgauge.cli.verify.config import VerifyConfig
 from streamgauge.cli.verify.decode import EventDecoder
 from streamgauge.cli.verify.errors import CutNotCoveredError
+from streamgauge.cli.verify.experiments import Experiments
 from streamgauge.cli.verify.recompute import AGENT_FAILED, Raw, Recomputation
 from streamgauge.cli.verify.report import Comparison, Report
 from streamgauge.cli.verify.targets import Expected, Targets
@@ -48,11 +49,14 @@ class _Verification:
         self._targets = Targets(config, stack)
         self._log = self._targets.log
         self._waiting = Waiting(self._log, config.timeout, progress)
+        denied = config.consent_default == "denied"
+        self._experiments = Experiments(consent_denied=denied)
         self._oracle = Recomputation(
             grains,
             EventDecoder(self._targets.registry, translate.columns(grains)),
             lateness_ms=config.lateness_ms,
-            consent_denied=config.consent_default == "denied",
+            consent_denied=denied,
+            folds=(self._experiments,),
         )
         stack.callback(self._oracle.close)
         self._versions = frozenset(grain.version for grain in grains)
@@ -110,6 +114,7 @@ class _Verification:
             versions=self._versions,
             series=self._series,
             is_compared=oracle.closed if self._closed_only else _always,
+            experiments=None if self._closed_only else self._experiments,
         )
 
     def _ends(self) -> dict[int, int]:

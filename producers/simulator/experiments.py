@@ -9,12 +9,14 @@ outside the allocation are never exposed and behave like `control`.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
+from streamgauge.producers.assignment import assign
+
 CONTROL = "control"
 TREATMENT = "treatment"
+ARMS = ((CONTROL, 0.5), (TREATMENT, 0.5))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +33,8 @@ class Experiment:
     allocation: float = 0.2
 
     def variant(self, user_id: str) -> str | None:
-        """The user's arm, or None outside the allocation."""
-        digest = hashlib.blake2b(f"{self.experiment_id}/{user_id}".encode(), digest_size=8)
-        share = int.from_bytes(digest.digest(), "big") / 2**64
-        if share >= self.allocation:
-            return None
-        return TREATMENT if share < self.allocation / 2 else CONTROL
+        """The user's arm, or None outside the allocation, as the SDK would say."""
+        return assign(self.experiment_id, user_id, ARMS, self.allocation)
 
 
 FEED_RANKING = Experiment(

@@ -16,7 +16,14 @@ from typing import Any
 
 import polars as pl
 
+from streamgauge.sinks.postgres.anomaly_tables import ANOMALY, anomaly_rows
 from streamgauge.sinks.postgres.columns import clean, hexed, json_text, source, time
+from streamgauge.sinks.postgres.experiment_tables import (
+    EXPOSURE_COLUMNS,
+    RESULT,
+    exposure_rows,
+    result_rows,
+)
 from streamgauge.sinks.postgres.ranges import Ranges
 from streamgauge.sinks.postgres.segment_tables import REASON_IN, STAY, count_rows, stay_rows
 from streamgauge.sinks.postgres.session_tables import (
@@ -100,6 +107,25 @@ def tables(*, consent_default: str = "granted") -> Mapping[str, Table]:
             ranges=Ranges(table="device_sessions", column="started_at", unit="month"),
             delete=device_session_keys,
         ),
+        "exposures": Table(
+            name="exposures",
+            key=("experiment", "user_id"),
+            times=("exposed_at",),
+            rows=exposure_rows,
+        ),
+        "experiment-results": Table(
+            name="experiment_results",
+            key=RESULT,
+            times=("as_of",),
+            rows=result_rows,
+            ranges=Ranges(table="experiment_results", column="as_of", unit="month"),
+        ),
+        "anomalies": Table(
+            name="anomalies",
+            key=ANOMALY,
+            times=("started_at", "ended_at"),
+            rows=anomaly_rows,
+        ),
         "events": Table(
             name="performance_logs",
             key=("created_at", "event_id"),
@@ -123,6 +149,9 @@ COLUMNS: Mapping[str, frozenset[str] | None] = {
     "segment-counts": None,
     "sessions": SESSION_COLUMNS,
     "device-sessions": DEVICE_SESSION_COLUMNS,
+    "exposures": EXPOSURE_COLUMNS,
+    "experiment-results": None,
+    "anomalies": None,
     "events": frozenset(
         {"event_id", "event_type", "timestamp", "user_id", "consent_analytics"}
         | {"method_name", "duration_ms", "response_size_bytes", "cache_hit", "error_type"}

@@ -71,6 +71,8 @@ class InForce:
                 return passed, f"experiment {control.name} is not known: there is nothing to end"
         except DefinitionError as error:
             return passed, str(error)
+        if known is not None and known.state == told.state == "stopped":
+            return passed, None
         if known is not None and known.state == "stopped":
             return passed, f"experiment {control.name} has been stopped: give it another name"
         if known is not None and known.state == "running" and told.state != "stopped":

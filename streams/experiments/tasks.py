@@ -10,29 +10,44 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import polars as pl
 
+from streamgauge.schemas import control as controls
 from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.consent import ConsentDefault
 from streamgauge.schemas.consent_columns import identifiable_rows
+from streamgauge.schemas.encoder import Encoder
+from streamgauge.schemas.experiment_records import ExperimentPartial, ExperimentResult
+from streamgauge.schemas.records import MARKER_TIME, Tick
 from streamgauge.schemas.registry import Registry
-from streamgauge.schemas.topics import EXPERIMENT_HISTORY, EXPOSURES
+from streamgauge.schemas.topics import (
+    CONTROL,
+    EVENTS,
+    EXPERIMENT_HISTORY,
+    EXPERIMENT_PARTIALS,
+    EXPERIMENT_RESULTS,
+    EXPOSURES,
+)
 from streamgauge.streams.branch import Accepted, Branch, Horizon, Placed
-from streamgauge.streams.engine.task import Output
+from streamgauge.streams.engine.task import Batch, Output, Task
 from streamgauge.streams.experiments import exposures, saving, snapshots
 from streamgauge.streams.experiments.exposures import State
 from streamgauge.streams.experiments.in_force import InForce
 from streamgauge.streams.experiments.names import Names
 from streamgauge.streams.experiments.observer import Observer, readable
-from streamgauge.streams.experiments.outputs import ExposureOutputs
+from streamgauge.streams.experiments.outputs import ExposureOutputs, partition_of
+from streamgauge.streams.experiments.results import Look, Merged
 
 log = logging.getLogger(__name__)
 
 PARTIALS_EVERY = 2.0
 """Seconds between two writes of what changed of the figures."""
+
+RESULTS_EVERY = 10.0
+"""Seconds between two looks at what experiments say."""
 
 KNOWN_OBSERVERS = 32
 
@@ -196,3 +211,84 @@ class ExposureBranch(Branch):
             return False
         self._state = loaded
         return True
+
+
+class ExperimentResults(Task):
+    """Partials to results, and to the end of an experiment whose guardrail is breached."""
+
+    topic = EXPERIMENT_PARTIALS.name
+    tail = "input"
+
+    def __init__(self, registry: Registry, *, partitions: int, may_stop: bool = True) -> None:
+        """`partitions` of every topic; `may_stop`: whether the log of events is its own."""
+        self._partitions, self._may_stop = partitions, may_stop
+        self._codec = Codec(registry)
+        self._encoder = Encoder(registry, EXPERIMENT_RESULTS.name, ExperimentResult)
+        self._stable = self._state = Merged()
+        self._looked_at = float("-inf")
+
+    @property
+    def settled(self) -> bool:  # type: ignore[override]
+        return not self._state.changed
+
+    def process(self, batch: Batch) -> None:
+        names = [each.name for each in fields(ExperimentPartial)]
+        if batch.frame.height:
+            self._state = self._state.with_rows(batch.frame.select(names).iter_rows(named=True))
+
+    replay = process
+
+    def flush(self, now: float) -> Iterable[Output]:
+        state = self._state
+        if not state.changed or now < self._looked_at + RESULTS_EVERY:
+            return
+        self._looked_at = now
+        looks = [look for name in sorted(state.changed) if (look := state.look(name))]
+        self._state = replace(state, changed=frozenset())
+        rows = [row for look in looks for row in look.results()]
+        if rows:
+            keys = [f"{row['experiment']}|{row['metric']}|{row['variant']}" for row in rows]
+            yield Output(
+                topic=EXPERIMENT_RESULTS.name,
+                keys=[key.encode() for key in keys],
+                values=self._encoder.encode(pl.DataFrame(rows, infer_schema_length=None)),
+                partitions=[partition_of(row["experiment"], self._partitions) for row in rows],
+            )
+        for look in looks:
+            yield from self._end(look)
+
+    def _end(self, look: Look) -> Iterable[Output]:
+        """The end of an experiment, as the command line writes it; a second one changes nothing."""
+        reason = look.breach() if self._may_stop else None
+        if reason is None:
+            return
+        control = look.experiment.stopped(look.as_of, reason).control()
+        log.warning("experiment %s is stopped: %s", control.name, reason)
+        value = self._codec.encode(CONTROL.name, control)
+        yield Output(topic=CONTROL.name, keys=[controls.key(control)], values=[value])
+        tick = Tick(timestamp=MARKER_TIME, control=controls.text(control))
+        marker = self._codec.encode(EVENTS.name, tick)
+        yield Output(
+            topic=EVENTS.name,
+            keys=[None] * self._partitions,
+            values=[marker] * self._partitions,
+            partitions=list(range(self._partitions)),
+        )
+
+    def commit(self) -> None:
+        self._stable = self._state
+
+    def abort(self) -> None:
+        self._state = self._stable
+        self._looked_at = float("-inf")
+
+    def resume_from(self, partition: int, offset: int, metadata: str) -> int:
+        """All of it: compacted, it is a few rows an experiment."""
+        return 0
+
+    def revoke(self, partitions: set[int]) -> None:
+        def gone(state: Merged) -> Merged:
+            names = (n for n in state.rows if partition_of(n, self._partitions) in partitions)
+            return state.without(names)
+
+        self._stable, self._state = gone(self._stable), gone(self._state)

@@ -6,12 +6,15 @@ from streamgauge.schemas.errors import WorkError
 from streamgauge.schemas.work import AGENTS, CLASSES, chosen, group
 
 
+ALL = ("source", "merge", "results")
+
+
 @pytest.mark.parametrize(
     ("names", "agents", "name"),
     [
-        ((), ("source", "merge"), "streamgauge-worker"),
-        (("realtime",), ("source", "merge"), "streamgauge-worker"),
-        (("merge", "source"), ("source", "merge"), "streamgauge-worker"),
+        ((), ALL, "streamgauge-worker"),
+        (("realtime",), ALL, "streamgauge-worker"),
+        (("merge", "source", "results"), ALL, "streamgauge-worker"),
         (("source",), ("source",), "streamgauge-worker-source"),
         (("merge", "merge"), ("merge",), "streamgauge-worker-merge"),
     ],

@@ -1,0 +1,221 @@
+"""`streamgauge experiments create|start|stop|list|assign`: experiments as they come and go.
+
+Upstream: people's files, the control topic. Downstream: the control topic and its markers in
+`events`. Invariant: what is wrong is refused here, before anything is written.
+"""
+
+import json
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from streamgauge.cli import output
+from streamgauge.cli.errors import CommandError
+from streamgauge.cli.settings import Settings, configured
+from streamgauge.producers.assignment import assign as assigned
+from streamgauge.schemas import control
+from streamgauge.schemas.codec import Codec
+from streamgauge.schemas.experiments import KIND, Experiment, load_experiment, of_body
+from streamgauge.schemas.registry import open_registry
+
+WHERE = ("kafka", "registry", "namespace", "transactional", "dir")
+
+
+@click.command()
+@configured(*WHERE)
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--start", "is_started", is_flag=True, help="Start it at once.")
+@click.option("--dry-run", is_flag=True, help="Check only; needs no Kafka.")
+@output.option
+def create(settings: Settings, file: Path, is_started: bool, dry_run: bool, as_json: bool) -> None:
+    """Define an experiment by a FILE (YAML or JSON).
+
+    From here on the events that its metrics need are collected for CUPED: create it some days
+    before it starts. Given again before the start it replaces the definition; while it runs only
+    allocation, schedule, descriptions and configs may change.
+
+    \b
+    Examples:
+      streamgauge experiments create feed-ranking.yaml
+      streamgauge experiments create feed-ranking.yaml --start
+      streamgauge experiments create feed-ranking.yaml --dry-run --json
+    """
+    definition = load_experiment(file)
+    if dry_run:
+        output.write({"name": definition.name, "written": False}, as_json, f"{file} is correct")
+        return
+    known = _known(settings).get(definition.name)
+    if known is None:
+        new = Experiment(definition=definition, version=1)
+    elif known.state == "stopped":
+        raise CommandError(f"{known.name} has been stopped: give the new one another name")
+    else:
+        new = replace(known, definition=definition, version=known.version + 1)
+        if known.state == "running" and new.meaning != known.meaning:
+            raise CommandError(
+                f"{known.name} is running: only allocation, schedule, descriptions and configs may "
+                f"change; stop it (streamgauge experiments stop {known.name}), and give the new "
+                "one another name"
+            )
+    if is_started and new.state == "created":
+        new = replace(new, state="running", started_at=_now())
+    _publish(settings, new)
+    _tell(new, as_json)
+
+
+@click.command()
+@configured(*WHERE)
+@click.argument("name")
+@output.option
+def start(settings: Settings, name: str, as_json: bool) -> None:
+    """Begin: exposures count from here on, in each partition of the log.
+
+    \b
+    Example:
+      streamgauge experiments start feed-ranking
+    """
+    known = _named(settings, name)
+    if known.state != "created":
+        raise CommandError(
+            f"{name} is {known.state}: "
+            + ("it has begun" if known.state == "running" else "it cannot begin again")
+        )
+    new = replace(known, state="running", started_at=_now(), version=known.version + 1)
+    _publish(settings, new)
+    _tell(new, as_json)
+
+
+@click.command()
+@configured(*WHERE)
+@click.argument("name")
+@click.option("--reason", default="stopped by hand", show_default=True, help="For the report.")
+@output.option
+def stop(settings: Settings, name: str, reason: str, as_json: bool) -> None:
+    """End an experiment for good; its results stay as they are.
+
+    \b
+    Example:
+      streamgauge experiments stop feed-ranking --reason "decided: treatment"
+    """
+    known = _named(settings, name)
+    if known.state == "stopped":
+        raise CommandError(f"{name} has been stopped already: {known.reason}")
+    new = known.stopped(_now(), reason)
+    _publish(settings, new)
+    _tell(new, as_json)
+
+
+@click.command("list")
+@configured("kafka", "registry", "namespace", "dir")
+@output.option
+def list_(settings: Settings, as_json: bool) -> None:
+    """Every experiment, with its state.
+
+    \b
+    Example:
+      streamgauge experiments list --json
+    """
+    now = _now()
+    rows = [_row(one, now) for _, one in sorted(_known(settings).items())]
+    columns = ("name", "state", "variants", "allocation", "started_at", "ends_at", "reason")
+    output.table(rows if as_json else map(_texts, rows), columns, as_json)
+
+
+@click.command()
+@configured("kafka", "registry", "namespace", "dir")
+@click.argument("name")
+@click.argument("users", nargs=-1, required=True)
+@output.option
+def assign(settings: Settings, name: str, users: tuple[str, ...], as_json: bool) -> None:
+    """Which variant USERS get now, as the SDK and the tracker compute it.
+
+    \b
+    Example:
+      streamgauge experiments assign feed-ranking u-17 u-18
+    """
+    known = _named(settings, name)
+    definition = known.definition
+    share = _allocation(known, _now()) if known.state == "running" else 0.0
+    configs = {variant.name: variant.config for variant in definition.variants}
+    rows = []
+    for user in users:
+        variant = assigned(definition.name, user, definition.weights.items(), share)
+        config = None if variant is None else configs[variant]
+        told = config if as_json or config is None else json.dumps(config)
+        rows.append({"user": user, "variant": variant, "config": told})
+    output.table(rows, ("user", "variant", "config"), as_json)
+
+
+def _known(settings: Settings) -> dict[str, Experiment]:
+    """By name; what somebody else wrote in a form of their own is left out."""
+    codec = Codec(open_registry(settings.need("registry")))
+    kafka = {"bootstrap.servers": settings.need("kafka")}
+    found = control.latest(kafka, settings.namespace, codec, KIND)
+    return {
+        name: replace(of_body(name, one.body), version=one.version)
+        for name, one in found.items()
+        if one.body is not None
+    }
+
+
+def _named(settings: Settings, name: str) -> Experiment:
+    known = _known(settings)
+    if name not in known:
+        there = ", ".join(sorted(known)) or "none yet"
+        raise click.UsageError(f"there is no experiment {name}: there are {there}")
+    return known[name]
+
+
+def _publish(settings: Settings, experiment: Experiment) -> None:
+    control.publish(
+        {"bootstrap.servers": settings.need("kafka")},
+        settings.namespace,
+        Codec(open_registry(settings.need("registry"))),
+        experiment.control(),
+        transactional=settings.transactional,
+    )
+
+
+def _tell(experiment: Experiment, as_json: bool) -> None:
+    row = _row(experiment, _now())
+    output.write(row, as_json, f"{experiment.name}: {experiment.state}")
+
+
+def _row(experiment: Experiment, now: int) -> dict[str, Any]:
+    definition = experiment.definition
+    return {
+        "name": experiment.name,
+        "state": experiment.state,
+        "version": experiment.version,
+        "variants": {variant.name: variant.weight for variant in definition.variants},
+        "control": definition.control_name,
+        "allocation": _allocation(experiment, now),
+        "segments": list(definition.segments),
+        "metrics": [metric.name for metric in definition.metrics],
+        "started_at": _text(experiment.started_at),
+        "ends_at": _text(experiment.end),
+        "stopped_at": _text(experiment.stopped_at),
+        "reason": experiment.reason,
+    }
+
+
+def _texts(row: dict[str, Any]) -> dict[str, Any]:
+    variants = " ".join(f"{name}={weight:g}" for name, weight in row["variants"].items())
+    return {**row, "variants": variants, "allocation": f"{row['allocation']:.0%}"}
+
+
+def _allocation(experiment: Experiment, now: int) -> float:
+    started = now if experiment.started_at is None else experiment.started_at
+    return experiment.definition.allocation_at(started, now)
+
+
+def _text(time_ms: int | None) -> str | None:
+    return None if time_ms is None else datetime.fromtimestamp(time_ms / 1000, UTC).isoformat()
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
