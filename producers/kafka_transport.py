@@ -126,7 +126,12 @@ class KafkaTransport:
         if self._producer is None:
             # Given up here a moment after us, so that whoever comes first is us.
             limit = {"message.timeout.ms": max(int(timeout * 1000) + 1000, 1000)}
-            self._producer = self._make_producer({**limit, **self._settings})
+            try:
+                self._producer = self._make_producer({**limit, **self._settings})
+            except KafkaException as error:
+                raise Unavailable(
+                    f"librdkafka refused its settings: {error.args[0].str()}"
+                ) from error
         return self._producer
 
     def _produce(

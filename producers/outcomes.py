@@ -141,7 +141,13 @@ class Ledger:
             Outcome(event_id=event_id, status="dropped", reason=reason, detail=detail, event=event)
         )
 
-    def say(self, what: str, detail: str, level: int = logging.WARNING) -> None:
+    def say(
+        self,
+        what: str,
+        detail: str,
+        level: int = logging.WARNING,
+        error: BaseException | None = None,
+    ) -> None:
         """A line of the log, unless the same was said a moment ago."""
         now = monotonic()
         with self._lock:
@@ -150,7 +156,7 @@ class Ledger:
                 return
             self._said[what] = now
             times = self._unsaid.pop(what)
-        logger.log(level, "%s (%d times since last told): %s", what, times, detail)
+        logger.log(level, "%s (%d times since last told): %s", what, times, detail, exc_info=error)
 
     def say_rest(self) -> None:
         """What no line has told yet, at the end."""
@@ -165,6 +171,5 @@ class Ledger:
         try:
             self._on_outcome(outcome)
         except Exception as error:  # the application's, in our thread: it must not stop the others
-            logger.debug("on_outcome", exc_info=True)
             detail = f"event {outcome.event_id}: {type(error).__name__}: {error}"
-            self.say("on_outcome raised", detail, logging.ERROR)
+            self.say("on_outcome raised", detail, logging.ERROR, error)

@@ -97,8 +97,8 @@ class Sender:
             try:
                 pause = self._turn(monotonic())
             except Exception as error:  # ours, or the disk's: nothing of it may end the thread
-                logging.getLogger("streamgauge.producers").exception("in the sender")
-                self._ledger.say("the sender met an error", f"{type(error).__name__}: {error}")
+                said = f"{type(error).__name__}: {error}"
+                self._ledger.say("the sender met an error", said, logging.ERROR, error)
                 self._failed(monotonic(), None)
                 pause = 0.5
             if pause > 0 and not self.ended:
