@@ -1,0 +1,472 @@
+"""Profiles as they go over their topics: who is written when, and what a restart gives back.
+
+    flush      every user has a turn in each 5 seconds; at it, the profile is written if it changed
+    at once    if a session ended, or a replay would not bring an event again (the horizon)
+    new day    everybody seen in the last 90 days is written again, little by little
+
+A record is as of the day of the partition's watermark, but no more than 90 days after the user's
+last event: so once everything is written, records depend on the log alone.
+
+Upstream: `users.py`, which goes through a batch round by round. Downstream: the topics
+`user-profiles` (which is the changelog too), `daily-analytics`, `user-links`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import polars as pl
+
+from streamgauge.schemas.columnar import Decoder
+from streamgauge.schemas.encoder import Encoder
+from streamgauge.schemas.messages import Messages
+from streamgauge.schemas.profile_fields import PROFILE_FIELDS
+from streamgauge.schemas.profile_records import UserDay, UserLink, UserProfile
+from streamgauge.schemas.registry import Registry
+from streamgauge.schemas.topics import DAILY_ANALYTICS, USER_LINKS, USER_PROFILES
+from streamgauge.streams.branch import Accepted, Horizon
+from streamgauge.streams.engine.task import Output
+from streamgauge.streams.metrics.fate import NONE
+from streamgauge.streams.metrics.keys import combine, firsts, of_strings
+from streamgauge.streams.metrics.runs import Run, Runs
+from streamgauge.streams.profiles import digest, figures, links, outputs, parts, profiles, tags
+from streamgauge.streams.profiles.digest import Digest
+from streamgauge.streams.profiles.links import NO_LINKS
+from streamgauge.streams.profiles.profiles import Finals, State
+from streamgauge.streams.profiles.rows import DAY_MS
+from streamgauge.streams.profiles.tags import Names
+
+Array = np.ndarray
+
+THROTTLE = 5.0
+"""Seconds between two records of a user, where nothing is urgent."""
+TURNS = 10
+RENEWED_DAYS = 90
+SWEEP, SWEEP_IDLE = 500, 20_000
+"""Users written again at a flush because a day has begun: with and without new events."""
+DAYS_KEPT = 4
+FORMAT = "1"
+
+_PENDING: tuple[type, ...] = (np.int32, np.int64, np.int64, np.int64)
+_NOTHING = Run(key=np.zeros(0, np.uint64), columns=tuple(np.zeros(0, d) for d in _PENDING))
+_AT_ONCE = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """The working state, never changed in place."""
+
+    profiles: State = field(default_factory=State)
+    links: Runs = NO_LINKS
+    new_links: tuple[pl.DataFrame, ...] = ()
+    pending: tuple[Run, ...] = ()
+    """Whose record is behind: partition, first offset, earliest time, first day that changed."""
+    offsets: Mapping[int, int] = field(default_factory=dict)
+    """Of the last event of each partition that is in."""
+    watermarks: Mapping[int, int] = field(default_factory=dict)
+    swept: Mapping[int, int] = field(default_factory=dict)
+    """By partition: the day for which everybody was, or is being, written again."""
+    sweep: tuple[tuple[int, Array], ...] = ()
+    """Who is still to be written for it, by partition."""
+    pruned: int = 0
+
+
+class Profiles:
+    """The profiles of a worker's partitions."""
+
+    changelogs = (USER_PROFILES.name, USER_LINKS.name)
+    columns = digest.COLUMNS
+    identity = f"profiles {FORMAT}"
+
+    def __init__(
+        self, registry: Registry, *, throttle: float = THROTTLE, lateness_ms: int = 3_600_000
+    ) -> None:
+        self._throttle = throttle
+        self._days_kept = DAYS_KEPT + math.ceil(lateness_ms / DAY_MS)
+        self._names = Names()
+        self._stable = self._state = Kept()
+        self._turn = -1
+        self._idle = True
+        self._encoders = {
+            topic.name: Encoder(registry, topic.name, record)
+            for topic, record in (
+                (USER_PROFILES, UserProfile),
+                (DAILY_ANALYTICS, UserDay),
+                (USER_LINKS, UserLink),
+            )
+        }
+        self._decoders = {name: Decoder(registry, name) for name in self.changelogs}
+        self._through = Runs(dtypes=(np.int64,))  # offsets of restored records, until restored
+
+    @property
+    def settled(self) -> bool:
+        state = self._state
+        return not (state.pending or state.sweep or state.new_links)
+
+    # -- a batch ---------------------------------------------------------------------------
+
+    def digest(self, frame: pl.DataFrame, rounds: Array | None = None) -> Digest:
+        """What a batch says, by round; of users who may be known. Read once, whatever follows.
+
+        During a replay only what their records do not have."""
+        if len(self._through):
+            which, (through,) = self._through.find(digest.keys(frame))
+            new = np.ones(frame.height, bool)
+            new[which] = frame["offset"].to_numpy()[which] > through
+            frame, rounds = frame.filter(pl.Series(new)), None if rounds is None else rounds[new]
+        return digest.of_events(frame, self._names, rounds)
+
+    def step(self, part: Digest) -> None:
+        """The events of one round."""
+        if not len(part.key):
+            return
+        pending = Run(
+            key=part.key,
+            columns=(
+                part.rows["partition"],
+                part.offset,
+                part.rows["first_seen"],
+                part.rows["first_seen"] // DAY_MS,
+            ),
+        )
+        self._state = replace(
+            self._state,
+            profiles=profiles.step(self._state.profiles, part, self._names),
+            pending=(*self._state.pending, pending),
+        )
+        self._idle = False
+
+    def sessions(self, finals: Finals) -> None:
+        """The sessions that were over in one round. Those that are counted already are not."""
+        if not len(finals.key):
+            return
+        state, keys, day = profiles.with_sessions(self._state.profiles, finals, self._names)
+        if not len(keys):
+            return
+        selected = profiles.select(state, keys)
+        never = np.full(len(keys), NONE)
+        columns = (selected.rows["partition"], np.full(len(keys), _AT_ONCE), never, day)
+        pending = (*self._state.pending, Run(key=keys, columns=columns))
+        self._state = replace(self._state, profiles=state, pending=pending)
+
+    def passed(self, accepted: Accepted) -> None:
+        """The batch is through: `accepted` is all of it, of everybody."""
+        state, frame = self._state, accepted.frame
+        offsets = dict(state.offsets)
+        if frame.height:
+            partition, offset = frame["partition"].to_numpy(), frame["offset"].to_numpy()
+            last = np.append(firsts(partition)[1:], True)
+            offsets |= zip(partition[last].tolist(), offset[last].tolist(), strict=True)
+        known = {p: at for p, at in accepted.watermarks.items() if at != NONE}
+        state = replace(state, offsets=offsets, watermarks={**state.watermarks, **known})
+        self._state = self._pruned(state)
+
+    def linked(self, frame: pl.DataFrame) -> None:
+        """The `identify` events among these, of users who may be known."""
+        found, new = links.of_events(self._state.links, frame)
+        if len(new):
+            self._state = replace(self._state, links=found, new_links=(*self._state.new_links, new))
+
+    def figures(
+        self, keys: Array, at: Array, wanted: Iterable[str] = PROFILE_FIELDS
+    ) -> pl.DataFrame:
+        """Fields of these users (keys sorted, each once), each at its moment; who is unknown
+        has no row. With the columns `partition`, `user_key` and `minute` before them."""
+        selected = profiles.select(self._state.profiles, keys)
+        moment = at[np.searchsorted(keys, selected.key)]
+        frame = figures.columns(selected, moment, self._names, wanted)
+        partition = selected.rows["partition"].copy()
+        place = {"partition": partition, "user_key": selected.users, "minute": moment}
+        return pl.DataFrame(place).hstack(frame)
+
+    def keys_of(self, partition: int) -> Array:
+        """Everybody of a partition, sorted."""
+        return profiles.keys_of(self._state.profiles, partition)
+
+    def table(self) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+        """Profiles, days and links as they will be once everything is written."""
+        state = self._state
+        everyone = [self.keys_of(partition) for partition in state.watermarks]
+        keys = np.sort(np.concatenate(everyone)) if everyone else np.zeros(0, np.uint64)
+        selected = profiles.select(state.profiles, keys)
+        rows = outputs.readable(selected, self._day(selected.rows) * DAY_MS, self._names)
+        days, _ = outputs.days(selected, np.zeros(len(keys)), self._names)
+        return rows, days, links.table(state.links)
+
+    # -- writing ---------------------------------------------------------------------------
+
+    def flush(self, now: float, horizons: Mapping[int, Horizon]) -> Iterator[Output]:
+        """Records of those whose turn it is."""
+        self._begin_sweep()
+        due = self._due(now, horizons)
+        if len(due.key):
+            yield from self._records(due, days=True)
+        again = self._to_sweep(due.key)
+        if len(again.key):
+            yield from self._records(again, days=False)
+        self._idle = True
+        if self._state.new_links:
+            new = pl.concat(self._state.new_links)
+            self._state = replace(self._state, new_links=())
+            yield Output(
+                topic=USER_LINKS.name,
+                keys=links.keys(new),
+                values=self._encoders[USER_LINKS.name].encode(new.drop("partition")),
+                partitions=new["partition"].to_list(),
+            )
+
+    def _due(self, now: float, horizons: Mapping[int, Horizon]) -> Run:
+        """Whose record is to be written now."""
+        state = self._state
+        turn = int(now / self._throttle * TURNS) if self._throttle else self._turn + TURNS
+        urgent = any(_urgent(run, horizons).any() for run in state.pending)
+        if not state.pending or (turn == self._turn and not urgent):
+            return _NOTHING
+        pending = _joined(state.pending)
+        since = max(turn - self._turn, 0) if self._turn >= 0 else TURNS
+        its_turn = (turn - (pending.key % np.uint64(TURNS)).astype(np.int64)) % TURNS < since
+        self._turn = turn
+        due = its_turn | _urgent(pending, horizons)
+        rest = pending.take((~due).nonzero()[0])
+        self._state = replace(state, pending=(rest,) if len(rest.key) else ())
+        return pending.take(due.nonzero()[0])
+
+    def _records(self, due: Run, *, days: bool) -> Iterator[Output]:
+        selected = profiles.select(self._state.profiles, due.key)
+        rows = selected.rows
+        partitions = rows["partition"].tolist()
+        offsets = np.array([self._state.offsets.get(p, -1) for p in partitions], np.int64)
+        at = self._day(rows) * DAY_MS
+        frame = outputs.record(selected, at, self._names, offsets)
+        users = [user.encode() for user in selected.users]
+        yield Output(
+            topic=USER_PROFILES.name,
+            keys=users,
+            values=self._encoders[USER_PROFILES.name].encode(frame),
+            partitions=partitions,
+        )
+        if not days:
+            return
+        since = due.columns[3][np.searchsorted(due.key, selected.key)]
+        table, owner = outputs.days(selected, since, self._names)
+        yield Output(
+            topic=DAILY_ANALYTICS.name,
+            keys=[
+                users[at] + b"|%d" % (date // DAY_MS)
+                for at, date in zip(owner.tolist(), table["date"].to_list(), strict=True)
+            ],
+            values=self._encoders[DAILY_ANALYTICS.name].encode(table),
+            partitions=[partitions[at] for at in owner.tolist()],
+        )
+
+    def _day(self, rows: Array) -> Array:
+        """The day as of which each one's record is."""
+        watermarks = self._state.watermarks
+        now = [watermarks.get(p, 0) // DAY_MS for p in rows["partition"].tolist()]
+        return np.minimum(np.array(now, np.int64), rows["last_day"] + RENEWED_DAYS)
+
+    # -- new days --------------------------------------------------------------------------
+
+    def _begin_sweep(self) -> None:
+        """Who is to be written again, in partitions where a day has begun."""
+        state = self._state
+        days = {partition: at // DAY_MS for partition, at in state.watermarks.items()}
+        begun = {p: day for p, day in days.items() if day > state.swept.get(p, -1)}
+        if not begun:
+            return
+        sweep = [(p, keys) for p, keys in state.sweep if p not in begun]
+        for partition in begun.keys() & state.swept.keys():  # elsewhere nobody was written before
+            since = state.swept[partition] - RENEWED_DAYS + 1
+            sweep.append((partition, profiles.keys_of(state.profiles, partition, since)))
+        self._state = replace(state, sweep=tuple(sweep), swept={**state.swept, **begun})
+
+    def _to_sweep(self, written: Array) -> Run:
+        """The next of them."""
+        if not self._state.sweep:
+            return _NOTHING
+        left, taken = SWEEP_IDLE if self._idle else SWEEP, []
+        rest = []
+        for partition, keys in self._state.sweep:
+            taken.append(keys[:left])
+            if len(keys) > left:
+                rest.append((partition, keys[left:]))
+            left = max(left - len(keys), 0)
+        self._state = replace(self._state, sweep=tuple(rest))
+        # Who waits for a turn is written then: a record without the days would seem to be all.
+        waiting = [run.key for run in self._state.pending]
+        key = np.setdiff1d(np.concatenate(taken), np.concatenate([written, *waiting]))
+        return Run(key=key, columns=tuple(np.zeros(len(key), dtype) for dtype in _PENDING))
+
+    def _pruned(self, state: Kept) -> Kept:
+        """Without the days that nothing changes any more."""
+        if not state.watermarks:
+            return state
+        before = min(state.watermarks.values()) // DAY_MS - self._days_kept
+        if before <= state.pruned:
+            return state
+        kept = tags.without_days(state.profiles.tags, self._names, before)
+        return replace(state, profiles=replace(state.profiles, tags=kept), pruned=before)
+
+    # -- the branch's life -----------------------------------------------------------------
+
+    def commit(self) -> None:
+        self._stable = self._state
+
+    def abort(self) -> None:
+        self._state, self._turn = self._stable, -1
+
+    def restore(
+        self, changelog: str, keys: list[bytes], values: list[bytes | None], partition: int
+    ) -> None:
+        """Rows of a changelog, in order: the last one of a key is the truth."""
+        last = dict(zip(keys, values, strict=True))
+        count = len(last)
+        messages = Messages(
+            topic=changelog,
+            keys=list(last),
+            values=list(last.values()),
+            partitions=np.full(count, partition, np.int32),
+            offsets=np.arange(count),
+            times=np.zeros(count, np.int64),
+        )
+        frame = self._decoders[changelog].decode(messages).frame
+        state = self._state
+        if changelog == USER_LINKS.name:
+            known = links.restored(state.links, frame, partition)
+            self._state = replace(state, links=known)
+            return
+        part = outputs.restored(frame, partition)
+        known_profiles = parts.taken(state.profiles, part, self._names)
+        self._through = self._through.add(parts.keys(part), frame["emitted_offset"].to_numpy())
+        offsets = frame["emitted_offset"].to_numpy()
+        offset = int(offsets.max(initial=state.offsets.get(partition, -1)))
+        rows = part.rows
+        old = rows["told"][rows["told"] < rows["last_day"] + RENEWED_DAYS]
+        swept = dict(state.swept)
+        if len(old):
+            swept[partition] = min(int(old.min()), swept.get(partition, int(old.min())))
+        self._state = replace(
+            state,
+            profiles=known_profiles,
+            offsets={**state.offsets, partition: offset},
+            swept=swept,
+        )
+
+    def restored(self, partitions: set[int]) -> None:
+        """Everything of these partitions is there."""
+        self._through = Runs(dtypes=(np.int64,))
+        self._stable = self._state
+
+    def revoke(self, partitions: set[int]) -> None:
+        same = self._state is self._stable
+        self._stable = self._without(self._stable, partitions)
+        self._state = self._stable if same else self._without(self._state, partitions)
+
+    def _without(self, state: Kept, gone: set[int]) -> Kept:
+        def left(values: Mapping[int, int]) -> dict[int, int]:
+            return {p: value for p, value in values.items() if p not in gone}
+
+        pending = _joined(state.pending)
+        others = (~np.isin(pending.columns[0], sorted(gone))).nonzero()[0]
+        return replace(
+            state,
+            profiles=parts.without(state.profiles, gone, self._names),
+            links=links.without(state.links, gone),
+            new_links=tuple(
+                new.filter(~pl.col("partition").is_in(gone)) for new in state.new_links
+            ),
+            pending=(pending.take(others),) if len(others) else (),
+            offsets=left(state.offsets),
+            watermarks=left(state.watermarks),
+            swept=left(state.swept),
+            sweep=tuple((p, keys) for p, keys in state.sweep if p not in gone),
+        )
+
+    def snapshot(self) -> Callable[[int], bytes]:
+        """The stable state, to be written by partition in another thread."""
+        stable, names = self._stable, self._names
+
+        def of(partition: int) -> bytes:
+            pending = _joined(stable.pending)
+            pending = pending.take((pending.columns[0] == partition).nonzero()[0])
+            selected = profiles.select(stable.profiles, pending.key)
+            swept = stable.swept.get(partition, -1)
+            sweep = any(p == partition for p, _ in stable.sweep)
+            head = {
+                "offset": stable.offsets.get(partition, -1),
+                "watermark": stable.watermarks.get(partition),
+                "swept": swept - sweep,  # whoever is left is written with everybody
+                "pending": [
+                    selected.users.to_list(),
+                    *(column.tolist() for column in pending.columns[1:]),
+                ],
+                "links": links.table(stable.links, partition).to_dict(as_series=False),
+            }
+            text = json.dumps(head).encode()
+            part = parts.of_partition(stable.profiles, partition, names)
+            return len(text).to_bytes(8, "little") + text + part.to_bytes()
+
+        return of
+
+    def load(self, partition: int, snapshot: memoryview) -> bool:
+        """Take up a snapshot instead of the changelogs' rows."""
+        size = int.from_bytes(snapshot[:8], "little")
+        head = json.loads(bytes(snapshot[8 : 8 + size]))
+        part = parts.Part.of_bytes(snapshot[8 + size :])
+        users, offsets, times, days = head["pending"]
+        names = pl.Series(users, dtype=pl.String)
+        place = np.full(len(users), partition, np.int32)
+        columns = (place, *(np.array(some, np.int64) for some in (offsets, times, days)))
+        run = Run(key=combine(of_strings(names), place), columns=columns)
+        pending = run.take(np.argsort(run.key))
+        state = self._state
+        watermark, swept = head["watermark"], head["swept"]
+        pairs = pl.DataFrame(head["links"], schema=links.SCHEMA)
+        self._state = replace(
+            state,
+            profiles=parts.taken(state.profiles, part, self._names),
+            links=links.restored(state.links, pairs, partition),
+            pending=(*state.pending, pending) if users else state.pending,
+            offsets={**state.offsets, partition: head["offset"]},
+            watermarks=state.watermarks
+            if watermark is None
+            else {**state.watermarks, partition: watermark},
+            swept={**state.swept, partition: swept} if swept >= 0 else state.swept,
+        )
+        return True
+
+
+def _urgent(pending: Run, horizons: Mapping[int, Horizon]) -> Array:
+    """What a replay would not bring again."""
+    partition, offset, time, _ = pending.columns
+    urgent: Array = offset == _AT_ONCE
+    for number, horizon in horizons.items():
+        old = (offset < horizon.offset) | (time <= horizon.timestamp)
+        urgent |= (partition == number) & old
+    return urgent
+
+
+def _joined(pending: Iterable[Run]) -> Run:
+    """One row a user."""
+    runs = [_NOTHING, *pending]
+    if len(runs) == 2:
+        return runs[1]
+    key = np.concatenate([run.key for run in runs])
+    order = np.argsort(key, kind="stable")
+    sorted_ = [np.concatenate([run.columns[n] for run in runs])[order] for n in range(4)]
+    starts = firsts(key[order]).nonzero()[0]
+    if not len(starts):
+        return _NOTHING
+    return Run(
+        key=key[order][starts],
+        columns=tuple(_least(column, starts) for column in sorted_),
+    )
+
+
+def _least(column: Array, starts: Array) -> Array:
+    least: Array = np.minimum.reduceat(column, starts)
+    return least

@@ -1,0 +1,250 @@
+"""What follows from profiles, as of a moment: scores, preferences, recency.
+
+The formulas are in docs/profiles.md. What fades is taken as of the whole UTC day of the moment;
+only `hours_since_last`, `days_since_first` and `days_since_last` look at its hour.
+
+Upstream: `profiles.py`. Downstream: segments (`columns`), `parts.py`. Invariant: nothing but the
+profile and the moment decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from streamgauge.schemas.profile_fields import PROFILE_FIELDS
+from streamgauge.schemas.profile_records import DEVICES, TYPES
+from streamgauge.streams.metrics.keys import firsts
+from streamgauge.streams.profiles import rows as profile
+from streamgauge.streams.profiles.profiles import Selection
+from streamgauge.streams.profiles.rows import COUNT, DAY_MS, EPOCH_DAYS, FADING, SUM
+from streamgauge.streams.profiles.tags import KINDS, Names, code_of
+
+Array = np.ndarray
+
+HOUR_MS = 3_600_000
+MILLION = 1_000_000
+
+HALF_ACTIVITY = 60.0
+"""The activity at which its part of the engagement score is half of what it can be."""
+DAYS_SUM = sum(2 ** (-age / 8) for age in range(1024))
+"""What a point a day adds up to."""
+GONE_DAYS = 14.0
+"""Days of absence after which recency says all it can."""
+
+_TYPES = [COUNT[name] for name in (*TYPES.values(), "other_events")]
+_DEVICES = [COUNT[f"{device}_events"] for device in DEVICES]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Profiles, seen at moments (ms, one each)."""
+
+    selection: Selection
+    at: Array
+    names: Names
+
+    def count(self, name: str) -> Array:
+        return self.rows["counts"][:, COUNT[name]].astype(np.int64)
+
+    def total(self, name: str) -> Array:
+        return self.rows["sums"][:, SUM[name]]
+
+    @property
+    def rows(self) -> Array:
+        return self.selection.rows
+
+    @cached_property
+    def day(self) -> Array:
+        return self.at // DAY_MS
+
+    @cached_property
+    def age(self) -> Array:
+        """Whole days since the last day with an event."""
+        return np.maximum(self.day - self.rows["last_day"], 0)
+
+    @cached_property
+    def events(self) -> Array:
+        return self.rows["counts"][:, _TYPES].sum(axis=1, dtype=np.int64)
+
+    def active(self, days: int) -> Array:
+        """Days with an event among the last ones."""
+        shift = np.minimum(self.age, 63).astype(np.uint64)
+        window = np.uint64(2**days - 1)
+        recent = np.where(self.age < days, window >> shift, np.uint64(0))
+        return np.bitwise_count(self.rows["mask"] & recent).astype(np.int64)
+
+    @property
+    def active_days(self) -> Array:
+        return self.rows["days_before"] + np.bitwise_count(self.rows["mask"]).astype(np.int64)
+
+    @property
+    def streak(self) -> Array:
+        run = profile.streak(self.rows["mask"]).astype(np.int64)
+        run += np.where(run == profile.WINDOW, self.rows["run_before"], 0)
+        return np.where(self.age <= 1, run, 0)
+
+    def faded(self, name: str) -> Array:
+        at = FADING[name]
+        rows = self.rows
+        day = np.maximum(self.day, rows["last_day"])
+        return profile.faded(rows["now"][:, at], rows["then"][:, at], rows["epoch"], day)
+
+    @property
+    def engagement_score(self) -> Array:
+        activity = self.faded("activity")
+        return 70.0 * activity / (activity + HALF_ACTIVITY) + 30.0 * self.active(28) / 28.0
+
+    @cached_property
+    def is_learner(self) -> Array:
+        names = ("learning_sessions", "quiz_attempts", "course_interactions")
+        return np.any([self.count(name) > 0 for name in names], axis=0)
+
+    @property
+    def learning_velocity(self) -> Array:
+        return np.where(self.is_learner, self.faded("learning") / 1000.0 / DAYS_SUM, np.nan)
+
+    @property
+    def dropout_risk(self) -> Array:
+        recency = np.minimum(self.age / GONE_DAYS, 1.0)
+        quizzes, points = self.faded("quizzes"), self.faded("quiz_points") / 1000.0
+        score = np.divide(points, quizzes, out=np.zeros(len(points)), where=quizzes > 0)
+        rated = self.count("learning_rated")
+        done = self._mean("completion", "learning_rated")
+        parts = (quizzes > 0).astype(float) + (rated > 0)
+        good = np.where(quizzes > 0, score, 0.0) + np.where(rated > 0, done, 0.0)
+        good = np.divide(good, parts, out=np.full(len(parts), 0.5), where=parts > 0)
+        week = self.active(7)
+        usual = (self.active(28) - week) / 3.0
+        falling = np.divide(usual - week, usual, out=np.zeros(len(usual)), where=usual > 0)
+        risk = 0.5 * recency + 0.3 * (1.0 - good) + 0.2 * np.maximum(falling, 0.0)
+        return np.where(self.is_learner, risk, np.nan)
+
+    def _mean(self, name: str, counted: str, scale: float = float(MILLION)) -> Array:
+        count = self.count(counted)
+        none = np.full(len(count), np.nan)
+        return np.divide(self.total(name) / scale, count, out=none, where=count > 0)
+
+    @property
+    def avg_session_seconds(self) -> Array:
+        return self._mean("session_ms", "sessions", 1000.0)
+
+    @property
+    def avg_quiz_score(self) -> Array:
+        return self._mean("quiz_score", "quizzes_scored")
+
+    @property
+    def avg_completion(self) -> Array:
+        return self._mean("completion", "learning_rated")
+
+    @property
+    def exploration_share(self) -> Array:
+        said = self.count("exploration_said")
+        none = np.full(len(said), np.nan)
+        return np.divide(self.count("explored"), said, out=none, where=said > 0)
+
+    @property
+    def device(self) -> list[str | None]:
+        counts = self.rows["counts"][:, _DEVICES]
+        best = counts.argmax(axis=1).tolist()
+        none = (counts.max(axis=1, initial=0) == 0).tolist()
+        return [None if no else DEVICES[at] for at, no in zip(best, none, strict=True)]
+
+    @property
+    def country(self) -> list[str | None]:
+        texts = self.names.texts
+        codes = self.rows["country"].tolist()
+        return [texts[code].partition(":")[2] if code else None for code in codes]
+
+    def hours(self, name: str, most: int = 3) -> pl.Series:
+        """The hours with the highest counts, as lists."""
+        counts = self.rows[name].astype(np.int64)
+        order = np.argsort(-counts, axis=1, kind="stable")[:, :most]
+        taken = np.take_along_axis(counts, order, axis=1) > 0
+        found = pl.Series(np.where(taken, order, -1)).cast(pl.List(pl.Int64))
+        return found.list.eval(pl.element().filter(pl.element() >= 0))
+
+    def ranked(self, kind: str) -> tuple[Array, Array]:
+        """Places and codes of a kind of affinities, each user's strongest first."""
+        place, run = self.selection.place, self.selection.tags
+        codes = code_of(run.key)
+        mine = (self.names.kind(codes) == KINDS.index(kind)).nonzero()[0]
+        place, codes = place[mine], codes[mine]
+        epoch, now, then = (column[mine] for column in run.columns)
+        steps = (epoch - self.rows["epoch"][place]) * (EPOCH_DAYS // 8)
+        strength = np.ldexp(now + then / 65_536.0, steps)
+        known, which = np.unique(codes, return_inverse=True)
+        texts = np.array([self.names.texts[code] for code in known.tolist()])
+        rank = np.argsort(np.argsort(texts))[which]
+        order = np.lexsort((rank, -strength, place))
+        return place[order], codes[order]
+
+    def top(self, kind: str, most: int = 5) -> pl.Series:
+        """The names of the strongest affinities, as lists."""
+        place, codes = self.ranked(kind)
+        starts = firsts(place).nonzero()[0]
+        nth = np.arange(len(place)) - np.repeat(starts, np.diff(np.append(starts, len(place))))
+        place, codes = place[nth < most], codes[nth < most]
+        found: list[list[str]] = [[] for _ in range(len(self.rows))]
+        texts = self.names.texts
+        for at, code in zip(place.tolist(), codes.tolist(), strict=True):
+            found[at].append(texts[code].partition(":")[2])
+        return pl.Series(found, dtype=pl.List(pl.String))
+
+
+def _first_genre(of: Figures) -> list[str | None]:
+    place, codes = of.ranked("genre")
+    found: list[str | None] = [None] * len(of.rows)
+    for at in firsts(place).nonzero()[0].tolist():
+        found[place[at]] = of.names.texts[codes[at]].partition(":")[2]
+    return found
+
+
+_COLUMNS: Mapping[str, Callable[[Figures], Any]] = {
+    "days_since_first": lambda of: (of.at - of.rows["first_seen"]) // DAY_MS,
+    "hours_since_last": lambda of: (of.at - of.rows["last_seen"]) // HOUR_MS,
+    "days_since_last": lambda of: (of.at - of.rows["last_seen"]) // DAY_MS,
+    "events": lambda of: of.events,
+    "page_views": lambda of: of.count("page_views"),
+    "searches": lambda of: of.count("searches"),
+    "plays": lambda of: of.count("plays"),
+    "quiz_attempts": lambda of: of.count("quiz_attempts"),
+    "active_days": lambda of: of.active_days,
+    "active_days_7": lambda of: of.active(7),
+    "active_days_28": lambda of: of.active(28),
+    "streak_days": lambda of: of.streak,
+    "sessions": lambda of: of.count("sessions"),
+    "avg_session_minutes": lambda of: of.avg_session_seconds / 60.0,
+    "binge_sessions": lambda of: of.count("binges"),
+    "watch_hours": lambda of: of.total("watched_ms") / 3_600_000.0,
+    "avg_quiz_score": lambda of: of.avg_quiz_score,
+    "avg_completion": lambda of: of.avg_completion,
+    "exploration_share": lambda of: of.exploration_share,
+    "genres": lambda of: np.bincount(of.ranked("genre")[0], minlength=len(of.rows)),
+    "engagement_score": lambda of: of.engagement_score,
+    "learning_velocity": lambda of: of.learning_velocity,
+    "dropout_risk": lambda of: of.dropout_risk,
+    "device_type": lambda of: of.device,
+    "top_genre": _first_genre,
+    "country": lambda of: of.country,
+}
+
+_DTYPES = {"int": pl.Int64, "float": pl.Float64, "string": pl.String, "bool": pl.Boolean}
+
+
+def columns(
+    selection: Selection, at: Array, names: Names, wanted: Iterable[str] = PROFILE_FIELDS
+) -> pl.DataFrame:
+    """Fields of `schemas/profile_fields.py`, a row a profile; what there is not is null."""
+    of = Figures(selection, at, names)
+    made = []
+    for name in wanted:
+        values = _COLUMNS[name](of)
+        kind = _DTYPES[PROFILE_FIELDS[name].kind]
+        made.append(pl.Series(name, values, dtype=kind, nan_to_null=kind is pl.Float64))
+    return pl.DataFrame(made)

@@ -1,0 +1,131 @@
+"""Some profiles apart from their table: for snapshots, for restoring, for moving on.
+
+Upstream: snapshots, records. Downstream: `taken`, which puts them into a table, under new slots
+and codes. Invariant: keys are hashes of this process, so none leaves it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from streamgauge.streams.metrics.keys import combine, of_strings
+from streamgauge.streams.profiles import profiles
+from streamgauge.streams.profiles import rows as profile
+from streamgauge.streams.profiles.profiles import Selection, State
+from streamgauge.streams.profiles.tags import Names, code_of
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Profiles with their names as texts."""
+
+    rows: Array
+    users: pl.Series
+    country: pl.Series
+    texts: list[str]
+    owner: Array
+    """Of each tag: whose it is."""
+    codes: Array
+    """Its place in `texts`."""
+    columns: tuple[Array, ...]
+
+    def to_bytes(self) -> bytes:
+        out = io.BytesIO()
+        np.savez(out, profile.raw(self.rows), self.owner, self.codes, *self.columns)
+        texts = io.BytesIO()
+        pl.DataFrame({"user": self.users, "country": self.country}).write_ipc(texts)
+        names = io.BytesIO()
+        pl.DataFrame({"text": pl.Series(self.texts, dtype=pl.String)}).write_ipc(names)
+        parts = [out.getvalue(), texts.getvalue(), names.getvalue()]
+        sizes = np.array([len(part) for part in parts], np.int64).tobytes()
+        return sizes + b"".join(parts)
+
+    @staticmethod
+    def of_bytes(data: memoryview) -> Part:
+        first, second, third = np.frombuffer(data[:24], np.int64).tolist()
+        saved = np.load(io.BytesIO(data[24 : 24 + first]))
+        rows, owner, codes, *columns = (saved[f"arr_{n}"] for n in range(6))
+        texts = pl.read_ipc(io.BytesIO(data[24 + first : 24 + first + second]))
+        end = 24 + first + second
+        names = pl.read_ipc(io.BytesIO(data[end : end + third]))
+        return Part(
+            rows=profile.view(rows),
+            users=texts["user"],
+            country=texts["country"],
+            texts=names["text"].to_list(),
+            owner=owner,
+            codes=codes,
+            columns=tuple(columns),
+        )
+
+
+def of_selection(selection: Selection, names: Names) -> Part:
+    known, codes = np.unique(code_of(selection.tags.key), return_inverse=True)
+    rows = selection.rows
+    country = [names.texts[code] if code else None for code in rows["country"].tolist()]
+    return Part(
+        rows=rows,
+        users=selection.users,
+        country=pl.Series(country, dtype=pl.String),
+        texts=[names.texts[code] for code in known.tolist()],
+        owner=selection.place,
+        codes=codes.astype(np.uint32),
+        columns=selection.tags.columns,
+    )
+
+
+def of_partition(state: State, partition: int, names: Names) -> Part:
+    keys = profiles.keys_of(state, partition)
+    return of_selection(profiles.select(state, keys), names)
+
+
+def keys(part: Part) -> Array:
+    """The users' keys in this process."""
+    return combine(of_strings(part.users), part.rows["partition"])
+
+
+def taken(state: State, part: Part, names: Names) -> State:
+    """With these profiles in place of any that the users have."""
+    if not len(part.rows):
+        return state
+    rows = part.rows.copy()
+    slots = len(state.users) + np.arange(len(rows), dtype=np.uint32)
+    rows["slot"] = slots
+    rows["country"] = names.codes(text or "" for text in part.country)
+    codes = names.codes(part.texts)
+    tag = slots[part.owner].astype(np.uint64) << np.uint64(32)
+    if len(codes):
+        tag |= codes[part.codes]
+    return State(
+        rows=state.rows.add(keys(part), profile.raw(rows)),
+        tags=state.tags.add(tag, *part.columns),
+        users=pl.concat([state.users, part.users]),
+    )
+
+
+def without(state: State, partitions: set[int], names: Names) -> State:
+    """Only the profiles of other partitions, under new slots."""
+    kept = _partitions(state) - partitions
+    rest = State()
+    for partition in sorted(kept):
+        rest = taken(rest, of_partition(state, partition, names), names)
+    return rest
+
+
+def _partitions(state: State) -> set[int]:
+    found: set[int] = set()
+    for run in state.rows.runs:
+        found |= set(np.unique(profile.view(run.columns[0])["partition"]).tolist())
+    return found
+
+
+def snapshot(state: State, names: Names) -> Callable[[int], bytes]:
+    """The bytes of a partition, to be made in another thread."""
+    return lambda partition: of_partition(state, partition, names).to_bytes()

@@ -1,0 +1,172 @@
+"""The profiles of all users of some partitions, and how events and sessions change them.
+
+Upstream: `digest.py`, final sessions. Downstream: `figures.py`, `parts.py`, `feed.py`. Invariants:
+a state is never changed in place; it depends on which events and sessions it has seen, not on their
+order or batches; a session that comes again changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import polars as pl
+
+from streamgauge.streams.metrics.keys import firsts
+from streamgauge.streams.metrics.runs import Run, Runs
+from streamgauge.streams.profiles import rows as profile
+from streamgauge.streams.profiles import tags
+from streamgauge.streams.profiles.digest import Digest
+from streamgauge.streams.profiles.rows import BYTES, COUNT, DAY_MS, SUM
+from streamgauge.streams.profiles.tags import NO_TAGS, Names
+
+Array = np.ndarray
+
+_CHUNKS = 32
+
+
+def _newest(run: Run) -> Run:
+    """The last of the rows of each user."""
+    return run.take(np.append(firsts(run.key)[1:], True).nonzero()[0])
+
+
+NO_ROWS = Runs(dtypes=(BYTES,), fold=_newest)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finals:
+    """Sessions that are over, each told once, of a user in order of their starts."""
+
+    key: Array
+    """As `digest.keys` has them."""
+    start: Array
+    duration: Array
+    """ms."""
+    bounce: Array
+    binge: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """An immutable table of profiles."""
+
+    rows: Runs = NO_ROWS
+    tags: Runs = NO_TAGS
+    users: pl.Series = field(default_factory=lambda: pl.Series([], dtype=pl.String))
+    """By slot."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Some profiles."""
+
+    key: Array
+    rows: Array
+    users: pl.Series
+    place: Array
+    """Of each tag: whose it is."""
+    tags: Run
+
+
+def step(state: State, digest: Digest, names: Names) -> State:
+    """With the events of one round."""
+    if not len(digest.key):
+        return state
+    before = profile.raw(profile.empty(len(digest.key)))
+    which, (found,) = state.rows.find(digest.key)
+    before[which] = found  # of several rows of a user the newest comes last, and stays
+    before = profile.view(before)
+    new = np.ones(len(before), bool)
+    new[which] = False
+    users = state.users
+    if new.any():
+        before["slot"][new] = len(users) + np.arange(new.sum())
+        before["partition"][new] = digest.rows["partition"][new]
+        users = pl.concat([users, digest.user_key.filter(pl.Series(new))], rechunk=False)
+        users = users.rechunk() if users.n_chunks() > _CHUNKS else users
+    after = profile.added(before, digest.rows, names.texts)
+    added = _tag_rows(digest.tags, after["slot"])
+    return State(
+        rows=state.rows.add(digest.key, profile.raw(after)),
+        tags=state.tags.add(added.key, *added.columns),
+        users=users,
+    )
+
+
+def with_sessions(state: State, finals: Finals, names: Names) -> tuple[State, Array, Array]:
+    """With sessions that are over; also whose profile changed, and the first day of each."""
+    keys, owner = np.unique(finals.key, return_inverse=True)
+    selected = select(state, keys)
+    at = np.minimum(np.searchsorted(selected.key, keys), max(len(selected.key) - 1, 0))
+    through = np.full(len(keys), np.iinfo(np.int64).max)
+    if len(selected.key):
+        here = selected.key[at] == keys
+        through[here] = selected.rows["sessions_through"][at[here]]
+    new = finals.start > through[owner]
+    if not new.any():
+        return state, keys[:0], keys[:0].astype(np.int64)
+    keys, owner = np.unique(finals.key[new], return_inverse=True)
+    start, duration = finals.start[new], finals.duration[new]
+    selected = select(state, keys)
+    delta = profile.empty(len(keys))
+    for name, counted in (
+        ("sessions", np.ones(len(owner), bool)),
+        ("bounces", finals.bounce[new]),
+        ("binges", finals.binge[new]),
+    ):
+        delta["counts"][:, COUNT[name]] = np.bincount(owner[counted], minlength=len(keys))
+    np.add.at(delta["sums"][:, SUM["session_ms"]], owner, duration)
+    np.maximum.at(delta["sessions_through"], owner, start)
+    after = profile.added(selected.rows, delta, names.texts)
+    day = start // DAY_MS
+    texts = [names.codes(f"day:{d}:{what}" for d in day.tolist()) for what in ("sessions", "ms")]
+    added = tags.gathered(
+        np.tile(owner.astype(np.uint64) << np.uint64(32), 2) | np.concatenate(texts),
+        np.zeros(2 * len(owner)),
+        np.concatenate([np.ones(len(owner), np.int64), duration]),
+    )
+    added = _tag_rows(added, after["slot"])
+    first_day = np.full(len(keys), np.iinfo(np.int64).max)
+    np.minimum.at(first_day, owner, day)
+    state = replace(
+        state,
+        rows=state.rows.add(keys, profile.raw(after)),
+        tags=state.tags.add(added.key, *added.columns),
+    )
+    return state, keys, first_day
+
+
+def select(state: State, keys: Array) -> Selection:
+    """The profiles of these keys (sorted, each once) that there are."""
+    which, (found,) = state.rows.find(keys)
+    if len(which) > 1:
+        order = np.argsort(which, kind="stable")
+        last = order[np.append(firsts(which[order])[1:], True)]
+        which, found = which[last], found[last]
+    rows = profile.view(found) if len(found) else profile.empty(0)
+    by_slot = np.argsort(rows["slot"])
+    place, run = tags.of_slots(state.tags, rows["slot"][by_slot])
+    return Selection(
+        key=keys[which],
+        rows=rows,
+        users=state.users.gather(rows["slot"]),
+        place=by_slot[place],
+        tags=run,
+    )
+
+
+def keys_of(state: State, partition: int, seen_since: int = -1) -> Array:
+    """The keys of all of a partition who were active on or after a day, sorted."""
+
+    def wanted(run: Run) -> Array:
+        rows = profile.view(run.columns[0])
+        return (rows["partition"] == partition) & (rows["last_day"] >= seen_since)
+
+    return np.unique(state.rows.where(wanted).key)
+
+
+def _tag_rows(run: Run, slot: Array) -> Run:
+    """By slot in place of the place among some profiles."""
+    owner = (run.key >> np.uint64(32)).astype(np.int64)
+    key = slot[owner].astype(np.uint64) << np.uint64(32) | tags.code_of(run.key)
+    return Run(key=key, columns=run.columns)

@@ -1,0 +1,126 @@
+"""What is counted by name: affinities, devices, priorities, days; few of a user, of many names.
+
+A row is one name of one user: slot << 32 | code of the name, the epoch, the sum in it and in the
+one before (names that do not fade have the epoch 0). Rows of equal key add up.
+
+Upstream: `digest.py`. Downstream: `profiles.py`, `parts.py`. Invariants: codes only grow, so a
+state that was kept can still be read; adding is commutative and associative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from streamgauge.streams.metrics.keys import firsts
+from streamgauge.streams.metrics.runs import Columns, Run, Runs
+
+Array = np.ndarray
+
+NO_DAY = -1
+KINDS = ("", "genre", "type", "device", "quality", "created", "completed", "day")
+"""What names begin with: `genre:drama`, `day:20461:events`, `device:mobile|390x844|fast`."""
+
+
+class Names:
+    """Texts as codes; 0 is the empty one."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = [""]
+        self._codes: dict[str, int] = {"": 0}
+        self._kinds, self._days = [0], [NO_DAY]
+        self._tables = (np.zeros(1, np.uint8), np.full(1, NO_DAY))
+
+    def code(self, text: str) -> int:
+        code = self._codes.setdefault(text, len(self.texts))
+        if code == len(self.texts):
+            kind, _, rest = text.partition(":")
+            self.texts.append(text)
+            self._kinds.append(KINDS.index(kind) if kind in KINDS else 0)
+            self._days.append(int(rest.partition(":")[0]) if kind == "day" else NO_DAY)
+        return code
+
+    def codes(self, texts: Iterable[str]) -> Array:
+        return np.array([self.code(text) for text in texts], np.uint32)
+
+    def kind(self, codes: Array) -> Array:
+        """The places in KINDS."""
+        return self._table()[0][codes]
+
+    def day(self, codes: Array) -> Array:
+        """The days of names of the kind `day`."""
+        return self._table()[1][codes]
+
+    def _table(self) -> tuple[Array, Array]:
+        if len(self._tables[0]) < len(self.texts):
+            self._tables = (np.array(self._kinds, np.uint8), np.array(self._days))
+        return self._tables
+
+
+def summed(run: Run) -> Run:
+    """One row of each key."""
+    first = firsts(run.key)
+    if first.all():
+        return run
+    starts = first.nonzero()[0]
+    epoch, now, then = run.columns
+    latest = np.maximum.reduceat(epoch, starts)
+    behind = latest[first.cumsum() - 1] - epoch
+    return Run(
+        key=run.key[starts],
+        columns=(
+            latest,
+            np.add.reduceat(np.where(behind == 0, now, 0), starts),
+            np.add.reduceat(np.where(behind == 0, then, np.where(behind == 1, now, 0)), starts),
+        ),
+    )
+
+
+NO_TAGS = Runs(dtypes=(np.int32, np.int64, np.int64), fold=summed)
+
+
+def gathered(key: Array, epoch: Array, now: Array) -> Run:
+    """New rows, each key once."""
+    order = np.argsort(key, kind="stable")
+    columns = (epoch.astype(np.int32, copy=False), now, np.zeros(len(now), np.int64))
+    return summed(Run(key=key, columns=columns).take(order))
+
+
+def of_slots(table: Runs, slots: Array) -> tuple[Array, Run]:
+    """All rows of users (sorted slots, each once): whose each is, by place; sorted by key."""
+    low = slots.astype(np.uint64) << np.uint64(32)
+    keys = [np.zeros(0, np.uint64)]
+    columns: list[Columns] = [tuple(np.zeros(0, dtype) for dtype in table.dtypes)]
+    for run in table.runs:
+        start = np.searchsorted(run.key, low)
+        count = np.searchsorted(run.key, low + np.uint64(2**32)) - start
+        ends = count.cumsum()
+        index = np.arange(ends[-1] if len(ends) else 0) + np.repeat(start - ends + count, count)
+        part = run.take(index)
+        keys.append(part.key)
+        columns.append(part.columns)
+    key = np.concatenate(keys)
+    order = np.argsort(key, kind="stable")
+    together = tuple(np.concatenate(some)[order] for some in zip(*columns, strict=True))
+    run = (
+        summed(Run(key=key[order], columns=together))
+        if len(key)
+        else Run(key=key, columns=together)
+    )
+    return np.searchsorted(slots, run.key >> np.uint64(32)), run
+
+
+def without_days(table: Runs, names: Names, before: int) -> Runs:
+    """Without the days that nothing can change any more."""
+
+    def recent(run: Run) -> Array:
+        day = names.day(code_of(run.key))
+        return (day == NO_DAY) | (day >= before)
+
+    return table.keep(recent)
+
+
+def code_of(key: Array) -> Array:
+    """The names' codes in keys."""
+    return (key & np.uint64(2**32 - 1)).astype(np.uint32)
