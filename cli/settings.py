@@ -53,6 +53,7 @@ class Settings(BaseSettings):
     dir: Path = Field(Path(".streamgauge"), description="Where stacks keep their state and logs.")
     workers: int = Field(1, ge=1, le=64, description="Worker processes.")
     definitions: Path | None = Field(None, description="YAML file of metric definitions.")
+    alerts: Path | None = Field(None, description="YAML file of alert levels (default: built in).")
     segments: Path | None = Field(
         None, description="YAML file of the segment rules to begin with (default: built in)."
     )

@@ -41,6 +41,14 @@ class MetricDefinition(Part):
     by: Annotated[tuple[tuple[str, ...], ...], Field(min_length=1)] | None = None
     windows: Annotated[tuple[WindowSize, ...], Field(min_length=1)] = ("1m", "1h", "1d")
     unit: str | None = None
+    anomalies: bool | Annotated[tuple[tuple[str, ...], ...], Field(min_length=1)] = False
+
+    @property
+    def watched(self) -> tuple[tuple[str, ...], ...]:
+        """The breakdowns whose series are watched for anomalies."""
+        if isinstance(self.anomalies, bool):
+            return ((),) if self.anomalies else ()
+        return tuple(dict.fromkeys(tuple(sorted(dims)) for dims in self.anomalies))
 
     @property
     def breakdowns(self) -> tuple[tuple[str, ...], ...]:

@@ -194,7 +194,7 @@ ANOMALIES = Topic(
 )
 ANOMALY_STATE = Topic(
     name="anomaly-state",
-    key="series|name, or progress",
+    key="series, points of a minute, or progress",
     records=("AnomalyState",),
     cleanup="compact",
     description="Changelog of the detectors' memory of each series.",

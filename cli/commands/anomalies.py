@@ -1,4 +1,4 @@
-"""`streamgauge anomalies`: the detectors of the stream over a file, and the alert levels."""
+"""`streamgauge anomalies`: what the stream found, its detectors over a file, the alert levels."""
 
 import csv
 import json
@@ -11,10 +11,13 @@ from typing import Any
 
 import click
 
-from streamgauge.cli import output
+from streamgauge.cli import anomaly_table, output
 from streamgauge.cli.errors import CommandError
+from streamgauge.cli.settings import Settings, configured
+from streamgauge.schemas.alerts import load_alerts
+from streamgauge.schemas.metrics import builtin, load_definitions
 from streamgauge.streams.anomalies.flag import Flag
-from streamgauge.streams.anomalies.levels import PRESETS, Level
+from streamgauge.streams.anomalies.levels import PRESETS, Level, level_of
 from streamgauge.streams.anomalies.series import Rates, Series, Verdict
 from streamgauge.streams.anomalies.snapshot import restored, saved
 
@@ -28,15 +31,23 @@ Row = tuple[str, float, float | None]
 
 @click.group()
 def anomalies() -> None:
-    """Detect anomalies in a series; list the alert levels.
+    """What is not as usual: list it, explain it; detect it in a file; the alert levels.
 
     \b
     Examples:
+      streamgauge anomalies list --active
+      streamgauge anomalies explain 3f9a
+      streamgauge anomalies ack 3f9a --note "deploy of 14:00"
       streamgauge anomalies detect --file requests.csv
       streamgauge anomalies detect --file cpu.csv --signal cpu --json
       streamgauge anomalies detect --file today.csv --state cpu.state
       streamgauge anomalies levels --preset shop
+      streamgauge anomalies levels --file alerts.yaml
     """
+
+
+for command in (anomaly_table.list_, anomaly_table.explain, anomaly_table.ack):
+    anomalies.add_command(command)
 
 
 @anomalies.command()
@@ -97,13 +108,24 @@ def detect(
 
 
 @anomalies.command()
+@configured("definitions")
 @click.option("--preset", type=click.Choice(list(PRESETS)), default="default", show_default=True)
+@click.option(
+    "--file",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Of this file instead, once it is checked: what is wrong is told with its line.",
+)
 @output.option
-def levels(preset: str, as_json: bool) -> None:
-    """The thresholds of a preset, with how long a value must be beyond them."""
+def levels(settings: Settings, preset: str, file: Path | None, as_json: bool) -> None:
+    """The thresholds of a preset or file, with how long a value must be beyond them."""
+    chosen = PRESETS[preset]
+    if file is not None:
+        path = settings.definitions
+        definitions = load_definitions(path) if path else builtin()
+        chosen = {alert.name: level_of(alert) for alert in load_alerts(file, definitions)}
     rows = (
         {"signal": name} | (asdict(level) if as_json else _shown(level))
-        for name, level in PRESETS[preset].items()
+        for name, level in chosen.items()
     )
     output.table(rows, ("signal", "yellow", "red"), as_json)
 

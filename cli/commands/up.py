@@ -13,7 +13,14 @@ from streamgauge.cli.stack.stack import Stack
 @click.command()
 @configured(
     *("kafka", "registry", "postgres", "redis", "archive", "namespace", "dir", "workers"),
-    *("definitions", "event_modules", "lateness_ms", "consent_default", "commit_interval"),
+    *(
+        "definitions",
+        "alerts",
+        "event_modules",
+        "lateness_ms",
+        "consent_default",
+        "commit_interval",
+    ),
     use_running_stack=False,
 )
 @output.option

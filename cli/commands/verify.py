@@ -16,7 +16,7 @@ ADDRESSES = ("kafka", "registry", "postgres", "redis", "archive", "namespace", "
 
 
 @click.command()
-@configured(*ADDRESSES, "definitions", "event_modules", "lateness_ms", "consent_default")
+@configured(*ADDRESSES, "definitions", "alerts", "event_modules", "lateness_ms", "consent_default")
 @click.option("--from-archive", is_flag=True, help="Read raw events from the archive.")
 @click.option("--events-topic", help="Read raw events from this topic (its full name).")
 @click.option("--closed-only", is_flag=True, help="Compare closed windows only.")

@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from streamgauge.schemas import alerts as schemas
+from streamgauge.schemas.alerts import Alert
 from streamgauge.streams.anomalies.flag import Flag, Severity
 
 
@@ -33,6 +35,8 @@ class Level:
 
     unit: str
     side: Literal["above", "below"] = "above"
+    scale: float = 1.0
+    """A series' values times this are in the unit."""
     yellow: Limit | None = None
     red: Limit | None = None
 
@@ -43,38 +47,24 @@ class Level:
         return value > limit.value if self.side == "above" else value < limit.value
 
 
-def _limit(value: float, minutes: float = 0.0) -> Limit:
-    return Limit(value=value, seconds=60 * minutes)
+def level_of(alert: Alert) -> Level:
+    """Of an alert's definition."""
+
+    def limit(given: schemas.Limit | None) -> Limit | None:
+        return given and Limit(value=given.value, seconds=60 * given.minutes)
+
+    return Level(
+        unit=alert.unit,
+        side=alert.side,
+        scale=alert.scale,
+        yellow=limit(alert.yellow),
+        red=limit(alert.red),
+    )
 
 
 PRESETS: Mapping[str, Mapping[str, Level]] = {
-    "default": {
-        "response_p95": Level(unit="ms", yellow=_limit(300, 5), red=_limit(500, 2)),
-        "error_rate": Level(unit="%", yellow=_limit(1, 5), red=_limit(5, 2)),
-        "cache_hits": Level(unit="%", side="below", yellow=_limit(60, 10), red=_limit(40, 5)),
-        "database_pool": Level(unit="%", yellow=_limit(80, 10), red=_limit(95, 5)),
-        "memory": Level(unit="%", yellow=_limit(80), red=_limit(90)),
-        "cpu": Level(unit="%", yellow=_limit(80), red=_limit(95)),
-        "backlog": Level(unit="s", yellow=_limit(30, 5), red=_limit(300, 5)),
-        "reachable": Level(unit="", side="below", red=_limit(1)),
-        "creator_share": Level(unit="%", yellow=_limit(15)),
-        "genres_per_week": Level(unit="genres", side="below", yellow=_limit(5)),
-    },
-    "feed": {
-        "error_rate": Level(unit="%", red=_limit(5, 5)),
-        "response": Level(unit="ms", red=_limit(1000, 5)),
-        "memory": Level(unit="%", yellow=_limit(80)),
-        "cpu": Level(unit="%", yellow=_limit(80)),
-        "cache_hits": Level(unit="%", side="below", yellow=_limit(70)),
-        "backlog": Level(unit="tasks", yellow=_limit(100)),
-    },
-    "shop": {
-        "error_rate": Level(unit="%", yellow=_limit(5), red=_limit(10)),
-        "response": Level(unit="ms", yellow=_limit(2000), red=_limit(5000)),
-        "memory": Level(unit="%", yellow=_limit(80), red=_limit(90)),
-        "cpu": Level(unit="%", yellow=_limit(80), red=_limit(95)),
-        "cache_misses": Level(unit="%", yellow=_limit(80), red=_limit(90)),
-    },
+    name: {alert.name: level_of(alert) for alert in alerts}
+    for name, alerts in schemas.presets().items()
 }
 
 

@@ -115,6 +115,12 @@ class Series:
         """Event time has come to `now` without a point: an empty cell, or a tick of the stream."""
         return self._verdict(self.absence.wait(now), skipped="empty")
 
+    @property
+    def standing(self) -> tuple[Flag, ...]:
+        """The flags that stand."""
+        flags = (self.absence.flag, self.breach.flag, self.incident.flag)
+        return tuple(flag for flag in flags if flag is not None)
+
     def _verdict(
         self,
         changes: list[Flag],
@@ -123,11 +129,10 @@ class Series:
         expected: float | None = None,
         skipped: str | None = None,
     ) -> Verdict:
-        flags = (self.absence.flag, self.breach.flag, self.incident.flag)
         return Verdict(
             score=score,
             expected=expected,
-            standing=tuple(flag for flag in flags if flag is not None),
+            standing=self.standing,
             changes=tuple(changes),
             skipped=skipped,
         )

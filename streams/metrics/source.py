@@ -115,7 +115,7 @@ def step(
     accepted = fates.verdict == fate.ACCEPTED
     if accepted.any():
         events = settings.plan.events(frame, accepted, settings.identifiable)
-        state = _added(state, events, settings.plan, replay)
+        state = added(state, events, settings.plan, replay=replay)
     return state, fates
 
 
@@ -135,7 +135,7 @@ def _firsts(frame: pl.DataFrame) -> list[tuple[int, int, int]]:
     )
 
 
-def _added(state: SourceState, events: Events, plan: Plan, replay: bool) -> SourceState:
+def added(state: SourceState, events: Events, plan: Plan, *, replay: bool = False) -> SourceState:
     """With accepted events."""
     since: dict[str, dict[int, int]] = {}
     for number, clock in state.clocks.items():

@@ -1,0 +1,159 @@
+"""Alert levels: what a signal must not be beyond, and for how long, as data from YAML.
+
+Upstream: `catalogue/alerts.yaml`, and files of users. Downstream: the worker, which holds the
+minutes of metrics to them, and the CLI. A file reads
+
+    extends: default          # a preset of the catalogue (default, feed, shop), or: none
+    alerts:
+      - name: error_rate      # replaces the preset's alert of this name
+        metric: error_rate    # a series of the metrics, its total; without: measured elsewhere
+        scale: 100            # the series' values times this are what is compared
+        unit: "%"
+        side: above           # or: below
+        yellow: {value: 1, minutes: 5}
+        red: {value: 5, minutes: 2}
+
+Invariant: levels are complete and correct once loaded, or loading fails with every problem, its
+line and what is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from streamgauge.schemas.metric_file import (
+    DefinitionError,
+    Fault,
+    Place,
+    parse,
+    problems_at,
+    suggest,
+)
+from streamgauge.schemas.metrics import Definitions
+
+CATALOGUE = Path(__file__).parent / "catalogue" / "alerts.yaml"
+
+
+class Limit(BaseModel):
+    """Beyond `value` for `minutes`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    value: float = Field(allow_inf_nan=False)
+    minutes: float = Field(0.0, ge=0, le=1440)
+
+
+class Alert(BaseModel):
+    """One level."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=100)]
+    metric: str | None = None
+    scale: float = Field(1.0, gt=0, allow_inf_nan=False)
+    unit: str = ""
+    side: Literal["above", "below"] = "above"
+    yellow: Limit | None = None
+    red: Limit | None = None
+
+
+class AlertFile(BaseModel):
+    """A whole file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    extends: str = "default"
+    alerts: tuple[Alert, ...] = ()
+
+
+@cache
+def presets() -> Mapping[str, tuple[Alert, ...]]:
+    """The catalogue's."""
+    content, _ = parse(CATALOGUE.read_text(encoding="utf-8"), str(CATALOGUE))
+    return {
+        name: tuple(map(Alert.model_validate, alerts))
+        for name, alerts in content["presets"].items()
+    }
+
+
+def load_alerts(
+    source: Path | str, definitions: Definitions, name: str = "<text>"
+) -> tuple[Alert, ...]:
+    """Alerts from a file (a Path) or from YAML text (a str), for these metrics."""
+    if isinstance(source, Path):
+        name = str(source)
+        try:
+            source = source.read_text(encoding="utf-8")
+        except OSError as error:
+            raise DefinitionError([f"{name}: cannot be read: {error.strerror}"]) from error
+    content, lines = parse(source, name)
+    try:
+        file = AlertFile.model_validate(content)
+    except ValidationError as error:
+        raise problems_at(name, content, lines, map(_explained, error.errors())) from None
+    if faults := list(_faults(file, definitions)):
+        raise problems_at(name, content, lines, faults)
+    named = {alert.name: alert for alert in presets().get(file.extends, ())}
+    named |= {alert.name: alert for alert in file.alerts}
+    return tuple(named.values())
+
+
+def chosen(source: Path | None, definitions: Definitions) -> tuple[Alert, ...]:
+    """Those of a file, or the default preset, that are of metrics."""
+    given = load_alerts(source, definitions) if source else presets()["default"]
+    return fitting(given, definitions)
+
+
+def fitting(alerts: Iterable[Alert], definitions: Definitions) -> tuple[Alert, ...]:
+    """Those whose metric is defined: a preset may name some that these definitions lack."""
+    known = _totals(definitions)
+    return tuple(alert for alert in alerts if alert.metric in known)
+
+
+def _totals(definitions: Definitions) -> set[str]:
+    return {
+        one.name for one in definitions.series() if () in one.dimensions and "1m" in one.windows
+    }
+
+
+def _faults(file: AlertFile, definitions: Definitions) -> Iterator[Fault]:
+    allowed = (*presets(), "none")
+    if file.extends not in allowed:
+        yield ("extends",), f"unknown preset {file.extends}: {suggest(file.extends, allowed)}"
+    seen: set[str] = set()
+    totals = _totals(definitions)
+    for index, alert in enumerate(file.alerts):
+        path: Place = ("alerts", index)
+        if alert.name in seen:
+            yield (*path, "name"), "there is already an alert of this name"
+        seen.add(alert.name)
+        if alert.metric is not None and alert.metric not in totals:
+            fault = f"no series {alert.metric} with a total by the minute"
+            yield (*path, "metric"), f"{fault}: {suggest(alert.metric, totals)}"
+        if alert.yellow is None and alert.red is None:
+            yield path, "give yellow, red or both"
+        elif alert.yellow and alert.red:
+            further = alert.red.value - alert.yellow.value
+            if (further if alert.side == "above" else -further) < 0:
+                yield (*path, "red"), f"red must not be nearer than yellow ({alert.yellow.value:g})"
+
+
+def _explained(error: Any) -> Fault:
+    path: Place = tuple(error["loc"])
+    place = str(path[-1]) if path else "the file"
+    match error["type"]:
+        case "extra_forbidden":
+            inside = {1: AlertFile, 3: Alert}.get(len(path), Limit)
+            return path, f"unknown key {place}: {suggest(place, inside.model_fields)}"
+        case "missing":
+            return path, f"{place} is missing"
+        case "literal_error":
+            return path, f"{place} is {error['input']!r}: allowed: {error['ctx']['expected']}"
+        case _:
+            told = error["msg"][0].lower() + error["msg"][1:]
+            return path, f"{place} is {error['input']!r}: {told}"
