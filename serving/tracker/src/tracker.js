@@ -100,7 +100,9 @@ export function createTracker(options) {
   let page = null;
   if (options.auto !== false) {
     page = watchPage(track, onLeave, options);
-    page.view();
+    // A page that is loaded ahead may never be seen.
+    if (document.prerendering) document.addEventListener("prerenderingchange", () => page.view(), { once: true });
+    else page.view();
   }
   addEventListener("online", online);
   if (store.durable) queue.adopt();

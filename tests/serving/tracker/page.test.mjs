@@ -174,6 +174,15 @@ test("a page that comes back from the browser's memory is viewed again", async (
   assert.deepEqual(types(world), ["page_view", "page_view"]);
 });
 
+test("a page that is loaded ahead is viewed when it is shown", async () => {
+  const world = openPage({ document: { prerendering: true } });
+  await sentBy(world, {});
+  assert.deepEqual(types(world), []);
+  fire(world.document, "prerenderingchange");
+  await tick(2_000);
+  assert.deepEqual(types(world), ["page_view"]);
+});
+
 test("stopped, it leaves the page as it was", async () => {
   const world = openPage();
   const original = history.pushState;

@@ -176,6 +176,16 @@ def test_what_is_done_on_a_page_is_in_the_topic_and_nothing_that_was_typed(
         await tab.close()
         await seen(name="page_time", page_url=f"{site}/find")
 
+        tab = await browser.tab(f"{site}/no")
+        await tab.until("document.readyState === 'complete' && !!window.streamgauge.stats")
+        await seen(event_type="page_view", page_url=f"{site}/no")
+        await tab.click("#no")
+        await seen(event_type="consent_change", consent_analytics=False)
+        assert await tab.evaluate("Object.keys(localStorage).join()") == "sg.c"
+        await tab.click("#buy")
+        await tab.close()
+        await asyncio.sleep(0.5)
+
     async def run() -> None:
         async with chrome(command, tmp_path) as browser:
             await visit(browser)
@@ -186,15 +196,17 @@ def test_what_is_done_on_a_page_is_in_the_topic_and_nothing_that_was_typed(
     # Twice on the way is possible, when an answer is late; the id is the same.
     distinct = list({event["event_id"]: event for event in found}.values())
     assert Counter(map(kind, distinct)) - Counter({"page_time": 99, "web_vitals": 99}) == {
-        "search": 2,  # both pages say so as they load
-        "experiment_exposure": 2,
-        "page_view": 4,
+        "search": 3,  # each page says so as it loads
+        "experiment_exposure": 3,
+        "page_view": 5,
         "link_click": 2,
-        "button_click": 5,  # buy three times, subscribe, go
+        "button_click": 6,  # buy three times, subscribe, go, no; not the fourth buy
         "form_submit": 2,
+        "consent_change": 1,
     }
     views = [event["page_url"] for event in distinct if event["event_type"] == "page_view"]
-    assert views == [f"{site}/?utm_source=mail", f"{site}/shoes", f"{site}/", f"{site}/find"]
+    paths = ["/?utm_source=mail", "/shoes", "/", "/find", "/no"]
+    assert views == [f"{site}{path}" for path in paths]
     assert len({event["anonymous_id"] for event in distinct}) == 1
     assert len({event["session_id"] for event in distinct}) == 1
     assert {event["app_version"] for event in distinct} == {"1.0"}
@@ -202,7 +214,16 @@ def test_what_is_done_on_a_page_is_in_the_topic_and_nothing_that_was_typed(
     vitals = [dict_of(event) for event in distinct if event.get("name") == "web_vitals"]
     assert any(float(figures.get("lcp_ms") or 0) > 0 for figures in vitals)
     elements = {event["element_id"] for event in distinct if event.get("element_id")}
-    assert elements == {"to-shoes", f"{site}/", "buy", "subscribe", "newsletter", "go", "find"}
+    assert elements == {
+        "to-shoes",
+        f"{site}/",
+        "buy",
+        "subscribe",
+        "newsletter",
+        "go",
+        "find",
+        "no",
+    }
 
 
 def kind(event: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from streamgauge.serving.tracker import SCRIPT
 
 ROOT = Path(__file__).parents[3]
 TRACKER = ROOT / "serving" / "tracker"
-LIMIT = 5_000
+LIMIT = 5 * 1024
 
 
 def node(*command: str, cwd: Path = ROOT) -> str:
