@@ -1,5 +1,7 @@
 """A collector in a thread on a broker in this process (librdkafka's mock cluster)."""
 
+import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -8,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from streamgauge.cli.stack.process import free_port, spawn
+from streamgauge.cli.stack.supervisor import streamgauge
 from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.registry import open_registry
 from streamgauge.serving.collector.app import Collector
@@ -20,6 +25,8 @@ from streamgauge.serving.collector.settings import CollectorConfig
 
 NOW = 1_767_225_600_000
 DEADLINE = 60.0
+PROCESS_DEADLINE = 120.0
+SPOOL = "streamgauge_collector_spool_records "
 
 
 class Running:
@@ -27,9 +34,7 @@ class Running:
 
     def __init__(self, config: CollectorConfig) -> None:
         if not config.kafka.endswith(":1"):
-            admin = AdminClient({"bootstrap.servers": config.kafka, "log_level": 0})
-            for name in ("events", "dead-letters"):
-                admin.list_topics(f"{config.namespace}.{name}", 10)
+            make_topics(config)
         self.collector = Collector(config, on_fatal=self.stop)
         self._server = Server(self.collector)
         socket = listen("127.0.0.1", 0, shared=False)
@@ -51,6 +56,55 @@ class Running:
         self.stop()
         self._thread.join(DEADLINE)
         assert not self._thread.is_alive()
+
+
+class Collectors:
+    """A collector process that can be killed and started again."""
+
+    def __init__(self, config: CollectorConfig, folder: Path) -> None:
+        self.config, self._folder = config, folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        return self._folder / "collect.log"
+
+    def start(self, *more: str) -> None:
+        flags = ["--kafka", self.config.kafka, "--registry", self.config.registry]
+        flags += ["--namespace", self.config.namespace, "--port", str(self.port)]
+        flags += ["--spool", str(self._folder / "spool"), "--ack-timeout", "2"]
+        flags += ["--dir", str(self._folder), *more]
+        self._process = spawn(streamgauge("collect", *flags), log=self.log)
+        deadline = time.monotonic() + PROCESS_DEADLINE
+        while not self._ready():
+            assert self._process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def end(self, number: signal.Signals) -> int:
+        assert self._process is not None
+        self._process.send_signal(number)
+        return self._process.wait(PROCESS_DEADLINE)
+
+    def waiting(self) -> float:
+        """Records in the spool, as /metrics says."""
+        text = httpx.get(f"{self.url}/metrics").text
+        (line,) = [one for one in text.splitlines() if one.startswith(SPOOL)]
+        return float(line.split()[-1])
+
+    @property
+    def memory(self) -> int:
+        """Resident bytes."""
+        assert self._process is not None
+        return int(psutil.Process(self._process.pid).memory_info().rss)
+
+    def _ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/ready").status_code == 200
+        except httpx.TransportError:
+            return False
 
 
 @pytest.fixture(scope="session")
@@ -97,6 +151,13 @@ def topic(config: CollectorConfig) -> Callable[[str], list[dict[str, Any]]]:
         return [codec.decode(value).record for value in read(config, name)]
 
     return records
+
+
+def make_topics(config: CollectorConfig) -> None:
+    """On the mock cluster a topic comes into being when asked for."""
+    admin = AdminClient({"bootstrap.servers": config.kafka, "log_level": 0})
+    for name in ("events", "dead-letters"):
+        admin.list_topics(f"{config.namespace}.{name}", 10)
 
 
 def read(config: CollectorConfig, name: str) -> list[bytes]:

@@ -3,7 +3,6 @@
 import itertools
 import os
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -13,60 +12,16 @@ import httpx
 import pytest
 
 from streamgauge.cli.stack.kafka import LocalKafka
-from streamgauge.cli.stack.process import free_port, spawn
-from streamgauge.cli.stack.supervisor import streamgauge
 from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.ids import now_ms
 from streamgauge.schemas.registry import open_registry
 from streamgauge.schemas.topics import create_topics
 from streamgauge.serving.collector.settings import CollectorConfig
 
-from .conftest import read
+from .conftest import Collectors, read
 
 DEADLINE = 120.0
 BATCH = 20
-
-
-class Collectors:
-    """A collector process that can be killed and started again."""
-
-    def __init__(self, config: CollectorConfig, folder: Path) -> None:
-        self.config, self._folder = config, folder
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        flags = ["--kafka", self.config.kafka, "--registry", self.config.registry]
-        flags += ["--namespace", self.config.namespace, "--port", str(self.port)]
-        flags += ["--spool", str(self._folder / "spool"), "--ack-timeout", "2"]
-        flags += ["--dir", str(self._folder)]
-        self._process = spawn(streamgauge("collect", *flags), log=self._folder / "collect.log")
-        deadline = time.monotonic() + DEADLINE
-        while not self._ready():
-            assert self._process.poll() is None, (self._folder / "collect.log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-
-    def end(self, number: signal.Signals) -> int:
-        assert self._process is not None
-        self._process.send_signal(number)
-        return self._process.wait(DEADLINE)
-
-    def waiting(self) -> float:
-        """Records in the spool, as /metrics says."""
-        text = httpx.get(f"{self.url}/metrics").text
-        (line,) = [one for one in text.splitlines() if one.startswith(SPOOL)]
-        return float(line.split()[-1])
-
-    def _ready(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/ready").status_code == 200
-        except httpx.TransportError:
-            return False
-
-
-SPOOL = "streamgauge_collector_spool_records "
 
 
 class Sender(threading.Thread):
