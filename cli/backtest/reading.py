@@ -82,5 +82,5 @@ def _frame(lines: list[int], events: list[Event], types: dict[str, pl.DataType])
         frames.append(pl.DataFrame(columns))
     frame = pl.concat(frames, how="diagonal").sort(LINE)
     user_key = pl.coalesce("user_id", "anonymous_id").alias("user_key")
-    rest = [name for name in types if name not in CORE]
+    rest = [name for name in types if name not in FIRST]
     return frame.with_columns(user_key).select(LINE, *FIRST, *rest)

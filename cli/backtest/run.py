@@ -19,10 +19,12 @@ from streamgauge.cli.backtest import reading
 from streamgauge.cli.backtest.metrics import Metrics
 from streamgauge.cli.backtest.reading import LINE, Lines
 from streamgauge.cli.backtest.sessions import Sessions
+from streamgauge.cli.backtest.users import People
 from streamgauge.producers.files import dead_letter_topic
 from streamgauge.schemas.consent import ConsentDefault
 from streamgauge.schemas.consent_columns import identifiable_rows
 from streamgauge.schemas.metrics import Definitions
+from streamgauge.schemas.segments import Rules
 from streamgauge.streams.metrics import fate
 from streamgauge.streams.metrics.plan import Plan
 from streamgauge.streams.sessions.sessions import Settings
@@ -54,6 +56,8 @@ class Backtest:
     arrived_at: int
     """ms; when the file arrived, if its order is that of arrival."""
     conversions: tuple[str, ...]
+    rules: Rules
+    """Of segments."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +74,7 @@ class Result:
 
 def read(asked: Backtest, progress: Callable[[int], None]) -> Lines:
     """The file's events; `progress` is told how many lines have been read."""
-    columns = Plan(asked.definitions).columns | COLUMNS
+    columns = Plan(asked.definitions).columns | COLUMNS | People.columns
     return reading.read(asked.path, asked.form, columns, progress)
 
 
@@ -89,6 +93,12 @@ def compute(asked: Backtest, lines: Lines, progress: Callable[[int], None]) -> R
             conversions=asked.conversions,
         )
     )
+    people = People(
+        asked.rules,
+        lateness=asked.lateness,
+        consent_default=asked.consent_default,
+        conversions=asked.conversions,
+    )
     verdicts: Counter[int] = Counter()
     late, future = [LATE.to_frame()], [lines.rejected]
 
@@ -96,6 +106,7 @@ def compute(asked: Backtest, lines: Lines, progress: Callable[[int], None]) -> R
         fates = metrics.add(batch, last=last)
         accepted = batch.filter(pl.Series(fates.verdict == fate.ACCEPTED))
         sessions.add(accepted, fates.watermarks)
+        people.add(batch, fates)
         is_late = fates.verdict == fate.LATE
         late.append(_late(batch.filter(pl.Series(is_late)), fates.watermark[is_late]))
         future.append(_future(batch.filter(pl.Series(fates.verdict == fate.FUTURE))))
@@ -112,6 +123,7 @@ def compute(asked: Backtest, lines: Lines, progress: Callable[[int], None]) -> R
     tables = {
         "metrics": metrics.table(),
         **sessions.tables(),
+        **people.tables(),
         "late_events": _placed(pl.concat(late).sort("line"), asked.path),
         "dead_letters": _placed(rejected, asked.path),
     }

@@ -5,12 +5,17 @@ Upstream: `run.py`. A file is there as a whole or not at all.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-TIMES = ("window_start", "started_at", "ended_at", "timestamp", "watermark")
+TIMES = frozenset(
+    {"window_start", "started_at", "ended_at", "timestamp", "watermark"}
+    | {"entered_at", "left_at", "at", "date", "first_seen", "last_seen", "computed_at"}
+)
 """Columns that hold int ms."""
 
 ISO = "%Y-%m-%dT%H:%M:%S%.3fZ"
@@ -35,13 +40,15 @@ def write(tables: Mapping[str, pl.DataFrame], out: Path, *, as_csv: bool) -> Non
 
 
 def _texts(table: pl.DataFrame) -> pl.DataFrame:
-    """Bytes as text: what is not UTF-8 stays legible, \\xff."""
+    """Bytes as text: what is not UTF-8 stays legible, \\xff. Lists as JSON."""
     return table.with_columns(
-        pl.Series(
-            column.name,
-            [v if v is None else v.decode(errors="backslashreplace") for v in column],
-            pl.String,
-        )
+        pl.Series(column.name, [v if v is None else _text(v) for v in column.to_list()], pl.String)
         for column in table
-        if column.dtype == pl.Binary
+        if column.dtype == pl.Binary or column.dtype == pl.List
     )
+
+
+def _text(value: bytes | list[Any]) -> str:
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    return json.dumps(value, ensure_ascii=False)

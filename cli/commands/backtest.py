@@ -16,6 +16,8 @@ from streamgauge.cli.settings import Settings, configured
 from streamgauge.producers.files import FORMATS
 from streamgauge.schemas.envelope import now_ms, to_millis
 from streamgauge.schemas.metrics import builtin, load_definitions
+from streamgauge.schemas.segments import builtin as builtin_rules
+from streamgauge.schemas.segments import load_rules
 from streamgauge.schemas.topics import EVENTS
 from streamgauge.streams.sessions.spans import CONVERSIONS
 
@@ -35,7 +37,7 @@ class Moment(click.ParamType):
 
 
 @click.command()
-@configured("definitions", "lateness_ms", "consent_default", "event_modules")
+@configured("definitions", "segments", "lateness_ms", "consent_default", "event_modules")
 @click.option(
     "--file", "path", required=True, metavar="FILE", help="The file, - for standard input."
 )
@@ -78,8 +80,9 @@ def backtest(
 ) -> None:
     """Compute every table from the events of a FILE, without Kafka.
 
-    Runs the worker's own logic and writes metrics, sessions, device_sessions, late_events and
-    dead_letters: to try definitions before they go live, and to test them in your own CI.
+    Runs the worker's own logic and writes metrics, sessions, device_sessions, user_profiles,
+    daily_analytics, user_segments, segment_counts, late_events and dead_letters: to try definitions
+    before they go live, and to test them in your own CI.
 
     \b
     Examples:
@@ -92,6 +95,7 @@ def backtest(
     what = Backtest(
         path=path,
         definitions=load_definitions(settings.definitions) if settings.definitions else builtin(),
+        rules=load_rules(settings.segments) if settings.segments else builtin_rules(),
         lateness=settings.lateness_ms,
         consent_default=settings.consent_default,
         **{**asked, "arrived_at": asked["arrived_at"] or now_ms()},

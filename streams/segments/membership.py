@@ -18,6 +18,7 @@ import io
 import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -62,9 +63,13 @@ class Membership:
         self._rules: dict[int, Rules] = {}  # to be written
         self._changelog: dict[int, dict[bytes, bytes | None]] = {}
 
-    def fields(self) -> list[str]:
-        """The profile fields that rules in force read."""
-        return fields_of((self._start, *self._state.rules.values()))
+    def fields(self, control: Control | None = None) -> list[str]:
+        """The profile fields that rules in force read, and those of a control."""
+        rules = [self._start, *self._state.rules.values()]
+        if control is not None:
+            with suppress(SchemaError):  # `change` says what is wrong
+                rules.append(rules_of(control))
+        return fields_of(rules)
 
     def round(
         self,
@@ -101,15 +106,21 @@ class Membership:
             self._moves += moves
             self._rules[partition] = rules
 
+    @property
+    def told(self) -> tuple[list[Move], list[Count]]:
+        """What will be written with the next commit."""
+        # Stable: what happens to one user at one time stays in its order.
+        self._moves.sort(key=lambda move: (move.partition, move.at, move.user_id, move.segment))
+        return self._moves, self._counts
+
     def flush(self) -> Iterable[Output]:
+        moves, counts = self.told
         if self._rules:
             yield self._encode.rules(self._rules)
-        if self._moves:
-            # Stable: what happens to one user at one time stays in its order.
-            self._moves.sort(key=lambda move: (move.partition, move.at, move.user_id, move.segment))
-            yield self._encode.moves(self._moves)
-        if self._counts:
-            yield self._encode.counts(self._counts)
+        if moves:
+            yield self._encode.moves(moves)
+        if counts:
+            yield self._encode.counts(counts)
 
     def commit(self) -> None:
         self._stable = self._state

@@ -26,7 +26,7 @@ from streamgauge.streams.segments.evaluation import Count, Move, SegmentState, r
 RULES = b"rules"
 """The key of a partition's rules; those of users have a | in them."""
 
-_MOVES: Mapping[str, Any] = {
+MOVES: Mapping[str, Any] = {
     "user_id": pl.String,
     "segment": pl.String,
     "entered_at": pl.Int64,
@@ -62,7 +62,7 @@ class SegmentOutputs:
         return Output(
             topic=USER_SEGMENTS.name,
             keys=[f"{m.user_id}|{m.segment}".encode() for m in moves],
-            values=self._moves.encode(pl.DataFrame(rows, schema=_MOVES, orient="row")),
+            values=self._moves.encode(pl.DataFrame(rows, schema=MOVES, orient="row")),
             partitions=[m.partition for m in moves],
         )
 
