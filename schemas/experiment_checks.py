@@ -10,7 +10,14 @@ from collections.abc import Iterator, Sequence
 
 from streamgauge.schemas.experiment_definition import ExperimentDefinition, ExperimentMetric
 from streamgauge.schemas.metric_checks import part_faults
+from streamgauge.schemas.metric_definition import Part
 from streamgauge.schemas.metric_file import Fault, Place, suggest
+
+UNREAD = frozenset(
+    {"event_id", "user_id", "anonymous_id", "session_id", "referrer", "received_at"}
+    | {"title", "query"}
+)
+"""Fields that no worker reads for experiments: each would cost every event."""
 
 
 def faults_of(definition: ExperimentDefinition) -> Iterator[Fault]:
@@ -69,7 +76,7 @@ def _metric_faults(metric: ExperimentMetric, path: Place) -> Iterator[Fault]:
             if part is None:
                 yield path, f"aggregate ratio needs {key}"
             else:
-                yield from part_faults(part, (*path, key))
+                yield from _selection_faults(part, (*path, key))
         for key in ("events", "where", "field"):
             if getattr(metric, key):
                 yield (*path, key), f"{key} of a ratio stands in its two parts"
@@ -84,7 +91,7 @@ def _metric_faults(metric: ExperimentMetric, path: Place) -> Iterator[Fault]:
             )
         if metric.events is None:
             yield path, f"aggregate {metric.aggregate} needs events"
-        yield from part_faults(metric, path)
+        yield from _selection_faults(metric, path)
     if metric.role == "guardrail":
         for key in ("worse", "limit"):
             if getattr(metric, key) is None:
@@ -93,3 +100,9 @@ def _metric_faults(metric: ExperimentMetric, path: Place) -> Iterator[Fault]:
         for key in ("worse", "limit", "stop_on_breach"):
             if getattr(metric, key):
                 yield (*path, key), f"only a guardrail takes {key}, and this one is {metric.role}"
+
+
+def _selection_faults(part: Part, path: Place) -> Iterator[Fault]:
+    yield from part_faults(part, path)
+    for field in UNREAD & {*part.where, part.field}:
+        yield (*path, "where", field), f"{field} is not read for experiments"

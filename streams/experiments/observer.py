@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from streamgauge.schemas.events import EVENT_TYPES
+from streamgauge.schemas.experiment_checks import UNREAD
 from streamgauge.schemas.experiments import HOUR_MS, Experiment, selection_id
 from streamgauge.schemas.metric_fields import DERIVED, field_kind
 from streamgauge.schemas.metrics import Selection
@@ -133,4 +134,4 @@ def readable() -> frozenset[str]:
     """Every column that a definition to come may read."""
     classes = EVENT_TYPES.values()
     names = {name for cls in classes for name in cls.model_fields if field_kind(cls, name)}
-    return columns.needed({*names, *DERIVED}) | {"experiment_id", "variant"}
+    return columns.needed({*names, *DERIVED} - UNREAD) | {"experiment_id", "variant"}

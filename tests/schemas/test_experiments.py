@@ -84,6 +84,7 @@ def test_a_definition_says_what_it_says() -> None:
             "field stats is unknown to request: .*did you mean status?",
         ),
         ("status: {ge: 500}", "status: {over: 5}", "unknown operator over"),
+        ("status: {ge: 500}", "session_id: a", ":21: .*session_id is not read for experiments"),
         ("    events: [request]\n    where: {status: {ge: 500}}\n", "", "mean needs events"),
         ("aggregate: mean", "aggregate: proportion\n    field: status", "takes no field"),
         ("aggregate: mean", "aggregate: mean\n    field: route", "field route is of kind string"),
