@@ -7,6 +7,9 @@ from typing import Any
 
 import fastavro
 import pytest
+from fastavro.read import SchemaResolutionError
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streamgauge.schemas.compatibility import backward_problems
 
@@ -104,3 +107,45 @@ def test_a_renamed_record_keeps_its_old_name_as_an_alias() -> None:
 def test_all_problems_are_named() -> None:
     new = record(f("int"), {"name": "y", "type": "int"})
     assert len(backward_problems(new, record(f("string")))) == 2
+
+
+KINDS = ("int", "long", "double", "string", "boolean", ["null", "long"], ["null", "string"])
+VALUES = {"int": 1, "long": 2**40, "double": 0.5, "string": "a", "boolean": True}
+FIELDS = st.dictionaries(st.sampled_from("abc"), st.sampled_from(KINDS))
+DEFAULTED = st.sets(st.sampled_from("abc"))
+
+
+def default(kind: Any) -> Any:
+    return None if isinstance(kind, list) else VALUES[kind]
+
+
+@given(FIELDS, FIELDS, DEFAULTED, st.booleans())
+def test_what_is_called_compatible_is_read_and_what_misses_a_default_is_not(
+    old: dict[str, Any], new: dict[str, Any], defaulted: set[str], nulls: bool
+) -> None:
+    def value(kind: Any) -> Any:
+        return (None if nulls else VALUES[kind[1]]) if isinstance(kind, list) else VALUES[kind]
+
+    def read() -> None:
+        stream = io.BytesIO()
+        data = {name: value(kind) for name, kind in old.items()}
+        fastavro.schemaless_writer(stream, writer, data)
+        stream.seek(0)
+        fastavro.schemaless_reader(stream, writer, fastavro.parse_schema(reader))
+
+    fields = [{"name": name, "type": kind} for name, kind in old.items()]
+    writer = fastavro.parse_schema(record(*fields))
+    reader = record(
+        *(
+            {"name": name, "type": kind} | ({"default": default(kind)} if name in defaulted else {})
+            for name, kind in new.items()
+        )
+    )
+    missing = [name for name in new if name not in old and name not in defaulted]
+    problems = backward_problems(reader, record(*fields))
+    assert {problem.split(":")[0] for problem in problems} >= set(missing)
+    if not problems:
+        read()
+    elif missing:
+        with pytest.raises(SchemaResolutionError):
+            read()
