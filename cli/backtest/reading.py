@@ -17,6 +17,7 @@ from streamgauge.schemas.columnar import CORE, FIRST
 from streamgauge.schemas.dtypes import dtype
 from streamgauge.schemas.envelope import COLUMNS, Event
 from streamgauge.schemas.errors import InvalidEvent
+from streamgauge.schemas.unknown import KEPT, UnknownTypes
 
 CHUNK = 20_000
 
@@ -42,7 +43,13 @@ class Lines:
         return self.events.height + self.rejected.height
 
 
-def read(path: str, form: str, columns: Iterable[str], progress: Callable[[int], None]) -> Lines:
+def read(
+    path: str,
+    form: str,
+    columns: Iterable[str],
+    progress: Callable[[int], None],
+    unknown: UnknownTypes = KEPT,
+) -> Lines:
     """All lines of a file; `columns` are those to read beside what every frame of events has."""
     names = dict.fromkeys([*CORE, *sorted(columns)])
     types = {name: dtype(COLUMNS[name]) for name in names}
@@ -50,7 +57,7 @@ def read(path: str, form: str, columns: Iterable[str], progress: Callable[[int],
     rejected: list[tuple[int, str, str, bytes]] = []
     lines: list[int] = []
     events: list[Event] = []
-    for number, text, event in read_lines(path, form):
+    for number, text, event in read_lines(path, form, unknown):
         if isinstance(event, InvalidEvent):
             detail = str(event).encode(errors="backslashreplace").decode()
             rejected.append((number, event.reason, detail, text))

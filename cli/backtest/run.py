@@ -25,6 +25,7 @@ from streamgauge.schemas.consent import ConsentDefault
 from streamgauge.schemas.consent_columns import identifiable_rows
 from streamgauge.schemas.metrics import Definitions
 from streamgauge.schemas.segments import Rules
+from streamgauge.schemas.unknown import KEPT, UnknownTypes
 from streamgauge.streams.metrics import fate
 from streamgauge.streams.metrics.plan import Plan
 from streamgauge.streams.sessions.sessions import Settings
@@ -58,6 +59,8 @@ class Backtest:
     conversions: tuple[str, ...]
     rules: Rules
     """Of segments."""
+    unknown: UnknownTypes = KEPT
+    """What events of no known type are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +78,7 @@ class Result:
 def read(asked: Backtest, progress: Callable[[int], None]) -> Lines:
     """The file's events; `progress` is told how many lines have been read."""
     columns = Plan(asked.definitions).columns | COLUMNS | People.columns
-    return reading.read(asked.path, asked.form, columns, progress)
+    return reading.read(asked.path, asked.form, columns, progress, asked.unknown)
 
 
 def compute(asked: Backtest, lines: Lines, progress: Callable[[int], None]) -> Result:

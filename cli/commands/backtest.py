@@ -37,7 +37,9 @@ class Moment(click.ParamType):
 
 
 @click.command()
-@configured("definitions", "segments", "lateness_ms", "consent_default", "event_modules")
+@configured(
+    "definitions", "segments", "lateness_ms", "consent_default", "event_modules", "unknown_events"
+)
 @click.option(
     "--file", "path", required=True, metavar="FILE", help="The file, - for standard input."
 )
@@ -98,6 +100,7 @@ def backtest(
         rules=load_rules(settings.segments) if settings.segments else builtin_rules(),
         lateness=settings.lateness_ms,
         consent_default=settings.consent_default,
+        unknown=settings.unknown_types,
         **{**asked, "arrived_at": asked["arrived_at"] or now_ms()},
     )
     with bar("lines read", None) as advance:

@@ -284,6 +284,14 @@ def test_bad_lines_are_kept_with_their_number_and_reason_and_stop_nothing(
     assert payloads[:3] == lines[1:4]
 
 
+def test_types_that_nobody_declared_may_be_custom_events(run: Run, tmp_path: Path) -> None:
+    rows = [{"event_type": name, "user_id": "u", "timestamp": T} for name in ("cart", "search")]
+    line = ("backtest", "--file", str(write(tmp_path / "events.jsonl", rows)), "--out", "out")
+    assert json.loads(run(*line, "--json").stdout)["rejected"] == 1
+    told = json.loads(run(*line, "--json", "--unknown-events", "cart=custom").stdout)
+    assert (told["accepted"], told["rejected"]) == (2, 0)
+
+
 def test_events_that_come_twice_count_once(run: Run, tmp_path: Path) -> None:
     rows = [row | {"event_id": f"e{n}"} for n, row in enumerate(visits(4, users=5))]
     file = write(tmp_path / "events.jsonl", rows + rows[::-2])
