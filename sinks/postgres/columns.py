@@ -38,6 +38,14 @@ def json_text(column: pl.Expr) -> pl.Expr:
     return column
 
 
+def array(name: str) -> pl.Expr:
+    """A list of texts or numbers as Postgres writes an array; an absent one is empty."""
+    texts = pl.col(name).cast(pl.List(pl.String)).fill_null([])
+    escaped = pl.element().str.replace_all(r'(["\\])', r"\$1")
+    quoted = texts.list.eval(pl.concat_str(pl.lit('"'), escaped, pl.lit('"'))).list.join(",")
+    return pl.concat_str(pl.lit("{"), quoted, pl.lit("}")).alias(name)
+
+
 def clean(rows: pl.DataFrame) -> pl.DataFrame:
     """Text without NUL, which Postgres refuses."""
     return rows.with_columns(pl.col(pl.String).str.replace_all("\0", "\ufffd", literal=True))

@@ -25,7 +25,7 @@ from streamgauge.sinks.errors import Retryable
 from streamgauge.sinks.postgres import fence, ranges
 from streamgauge.sinks.postgres.migrate import migrate
 from streamgauge.sinks.postgres.outage import failures
-from streamgauge.sinks.postgres.tables import COLUMNS, PERFORMANCE_TYPES, tables
+from streamgauge.sinks.postgres.tables import COLUMNS, PERFORMANCE_TYPES, Table, tables
 from streamgauge.sinks.postgres.upsert import delete, upsert
 from streamgauge.sinks.sink import Batch, Log, Partition
 
@@ -81,28 +81,35 @@ class PostgresSink:
 
     def write(self, batch: Batch) -> None:
         """One transaction: positions, rows, deletions."""
-        table = self._tables[batch.topic]
+        tables = (self._tables[batch.topic], *self._tables[batch.topic].also)
         owned = {p: self._owned[batch.topic, p] for p in batch.ranges}
+        filled = [(table, self._rows(table, batch, owned)) for table in tables]
+        for table, rows in filled:
+            if table.ranges is not None:
+                self._make_partitions(table.ranges, rows)
+        with self._transaction() as connection:
+            if fence.move(connection, self._schema, batch.topic, owned, batch.ranges):
+                for table, rows in filled:
+                    upsert(connection, self._schema, table, rows)
+                    if table.delete is not None:
+                        keys = _with_generation(table.delete(batch.tombstones), owned)
+                        delete(connection, self._schema, table, keys)
+            if batch.messages:
+                faultpoint.reached("sink_before_commit")
+        for partition, one in owned.items():
+            self._owned[batch.topic, partition] = fence.advanced(one, batch.ranges[partition])
+        for table, rows in filled:
+            if table.ranges is not None:
+                self._drop_partitions(table.ranges, rows)
+
+    def _rows(self, table: Table, batch: Batch, owned: Mapping[int, fence.Owned]) -> pl.DataFrame:
         made = table.rows(batch.frame)
         rows = _with_generation(made.drop_nulls(list(table.key)), owned)
         if len(rows) < len(made):
             log.error(
                 "%d records of %s lack their key; left out", len(made) - len(rows), batch.topic
             )
-        if table.ranges is not None:
-            self._make_partitions(table.ranges, rows)
-        with self._transaction() as connection:
-            if fence.move(connection, self._schema, batch.topic, owned, batch.ranges):
-                upsert(connection, self._schema, table, rows)
-                if table.delete is not None:
-                    keys = _with_generation(table.delete(batch.tombstones), owned)
-                    delete(connection, self._schema, table, keys)
-            if batch.messages:
-                faultpoint.reached("sink_before_commit")
-        for partition, one in owned.items():
-            self._owned[batch.topic, partition] = fence.advanced(one, batch.ranges[partition])
-        if table.ranges is not None:
-            self._drop_partitions(table.ranges, rows)
+        return rows
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -24,6 +24,16 @@ from streamgauge.sinks.postgres.experiment_tables import (
     exposure_rows,
     result_rows,
 )
+from streamgauge.sinks.postgres.profile_tables import (
+    DAY_COLUMNS,
+    DEVICE_KEY,
+    PROFILE_COLUMNS,
+    day_rows,
+    device_rows,
+    link_rows,
+    profile_rows,
+    temporal_rows,
+)
 from streamgauge.sinks.postgres.ranges import Ranges
 from streamgauge.sinks.postgres.segment_tables import REASON_IN, STAY, count_rows, stay_rows
 from streamgauge.sinks.postgres.session_tables import (
@@ -53,6 +63,8 @@ class Table:
     """A row that is there stays: the same event in two records is one row."""
     delete: Callable[[pl.DataFrame], pl.DataFrame] | None = None
     """Columns that tell which rows a tombstone deletes; None: the topic has no tombstones."""
+    also: tuple[Table, ...] = ()
+    """Further tables that the same topic fills, in the same transaction."""
 
 
 def tables(*, consent_default: str = "granted") -> Mapping[str, Table]:
@@ -126,6 +138,39 @@ def tables(*, consent_default: str = "granted") -> Mapping[str, Table]:
             times=("started_at", "ended_at"),
             rows=anomaly_rows,
         ),
+        "user-profiles": Table(
+            name="user_profiles",
+            key=("user_id",),
+            times=("computed_at", "first_seen", "last_seen"),
+            rows=profile_rows,
+            also=(
+                Table(
+                    name="user_temporal_metrics",
+                    key=("user_id",),
+                    times=("computed_at",),
+                    rows=temporal_rows,
+                ),
+                Table(
+                    name="user_device_preferences",
+                    key=DEVICE_KEY,
+                    times=("computed_at",),
+                    rows=device_rows,
+                ),
+            ),
+        ),
+        "daily-analytics": Table(
+            name="daily_analytics",
+            key=("user_id", "date"),
+            times=("date",),
+            rows=day_rows,
+            ranges=Ranges(table="daily_analytics", column="date", unit="month"),
+        ),
+        "user-links": Table(
+            name="user_links",
+            key=("anonymous_id", "user_id"),
+            times=("linked_at",),
+            rows=link_rows,
+        ),
         "events": Table(
             name="performance_logs",
             key=("created_at", "event_id"),
@@ -152,6 +197,9 @@ COLUMNS: Mapping[str, frozenset[str] | None] = {
     "exposures": EXPOSURE_COLUMNS,
     "experiment-results": None,
     "anomalies": None,
+    "user-profiles": PROFILE_COLUMNS,
+    "daily-analytics": DAY_COLUMNS,
+    "user-links": None,
     "events": frozenset(
         {"event_id", "event_type", "timestamp", "user_id", "consent_analytics"}
         | {"method_name", "duration_ms", "response_size_bytes", "cache_hit", "error_type"}

@@ -1,11 +1,10 @@
-"""Topics into hot keys, guarded partition by partition: metrics, and who is in which segment.
+"""Topics into hot keys, guarded partition by partition: metrics, segments, profiles.
 
-Upstream: the runner. Downstream: the hashes of `counters.py`, the sets of `segments.py`. One write
-is one script call a partition, which checks the fence (epoch and offset), sets absolute values and
-moves the offset.
-So each call finds out whether the server still is what it was: a replica promoted with older
-data, or a server that lost all, answers `rewound`, and the runner reads again from its fence, or
-the compacted topic from the beginning.
+Upstream: the runner. Downstream: the hashes of `counters.py`, the sets of `segments.py`, the
+hashes of `profiles.py`. One write is one script call a partition, which checks the fence (epoch
+and offset), sets absolute values and moves the offset. So each call finds out whether the server
+still is what it was: a replica promoted with older data, or a server that lost all, answers
+`rewound`, and the runner reads again from its fence, or the compacted topic from the beginning.
 
 Counters go when the watermark has passed them (the script keeps an index). A TTL a day longer
 frees the memory where the sink itself is gone; it does not decide what is seen.
@@ -26,7 +25,7 @@ from redis import exceptions
 
 from streamgauge.schemas import faultpoint
 from streamgauge.sinks.errors import Fatal, Fenced, Retryable, Rewound
-from streamgauge.sinks.redis import segments
+from streamgauge.sinks.redis import profiles, segments
 from streamgauge.sinks.redis.commands import Commands
 from streamgauge.sinks.redis.counters import DAY_MS, Counters, counters, deletions, keys
 from streamgauge.sinks.sink import Batch, Log, Partition, Range
@@ -48,6 +47,7 @@ class Owned:
 
 APPLIED: Mapping[str, Callable[[pl.DataFrame, dict[int, Commands]], None]] = {
     "user-segments": segments.apply,
+    "user-profiles": profiles.apply,
 }
 """Topics whose rows are commands, and what makes them."""
 
@@ -60,6 +60,7 @@ class RedisSink:
             {"window_start", "window_size", "dimensions", "watermark", "metrics", "values"}
         ),
         "user-segments": segments.COLUMNS,
+        "user-profiles": profiles.COLUMNS,
     }
     types: Mapping[str, frozenset[str]] = {}
 

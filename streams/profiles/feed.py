@@ -420,8 +420,8 @@ class Profiles:
         users, offsets, times, days = head["pending"]
         names = pl.Series(users, dtype=pl.String)
         place = np.full(len(users), partition, np.int32)
-        columns = (place, *(np.array(some, np.int64) for some in (offsets, times, days)))
-        run = Run(key=combine(of_strings(names), place), columns=columns)
+        said = [np.array(some, np.int64) for some in (offsets, times, days)]
+        run = Run(key=combine(of_strings(names), place), columns=(place, *said))
         pending = run.take(np.argsort(run.key))
         state = self._state
         watermark, swept = head["watermark"], head["swept"]

@@ -3,7 +3,7 @@
 from streamgauge.sinks.postgres.revision import execute
 
 revision = "0004"
-down_revision = "0002"
+down_revision = "0003"
 
 
 def upgrade() -> None:
