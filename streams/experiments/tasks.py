@@ -11,16 +11,19 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from streamgauge.schemas import control as controls
 from streamgauge.schemas.codec import Codec
+from streamgauge.schemas.columnar import Decoder
 from streamgauge.schemas.consent import ConsentDefault
 from streamgauge.schemas.consent_columns import identifiable_rows
 from streamgauge.schemas.encoder import Encoder
 from streamgauge.schemas.experiment_records import ExperimentPartial, ExperimentResult
+from streamgauge.schemas.messages import Messages
 from streamgauge.schemas.records import MARKER_TIME, Tick
 from streamgauge.schemas.registry import Registry
 from streamgauge.schemas.topics import (
@@ -70,7 +73,7 @@ class ExposureBranch(Branch):
         self.identity = json.dumps(["experiments", snapshots.FORMAT])
         self._lateness = lateness_ms
         self._identifiable = identifiable_rows(consent_default)
-        self._codec = Codec(registry)
+        self._decoders = {name: Decoder(registry, name) for name in self.changelogs}
         self._encode = ExposureOutputs(registry, partitions)
         self._names = Names()
         self._observers: dict[str, Observer] = {}
@@ -182,14 +185,24 @@ class ExposureBranch(Branch):
         rows, self._rows = self._rows, {}
         for partition in sorted({partition for _, partition in rows}):
             shown, history = (
-                [
-                    self._codec.decode(value).record
-                    for value in rows.get((name, partition), {}).values()
-                    if value is not None
-                ]
+                self._decoded(name, partition, rows.get((name, partition), {}))
                 for name in (EXPOSURES.name, EXPERIMENT_HISTORY.name)
             )
             self._state = saving.restored(self._state, partition, shown, history, self._names)
+
+    def _decoded(
+        self, topic: str, partition: int, rows: Mapping[bytes, bytes | None]
+    ) -> list[dict[str, Any]]:
+        count = len(rows)
+        messages = Messages(
+            topic,
+            list(rows),
+            list(rows.values()),
+            np.full(count, partition, np.int32),
+            np.arange(count, dtype=np.int64),
+            np.zeros(count, np.int64),
+        )
+        return self._decoders[topic].decode(messages).frame.rows(named=True)
 
     def restored(self, partitions: set[int]) -> None:
         self._restore_changelogs()
