@@ -87,6 +87,8 @@ class Sender:
         self.urgent = 0
         """How many wait for everything to be sent."""
         self.ended = False
+        self.has_looked = spool is None
+        """Whether it is known what earlier processes have left."""
         self.spooled = 0
         self.spooled_bytes = 0
         self.unreadable = 0
@@ -139,10 +141,10 @@ class Sender:
 
     def _turn(self, now: float) -> float:
         """Do what is due; returns how long there is nothing to do."""
+        self._look_for_orphans(now)
         if self._deadline is not None and (now >= self._deadline or self._all_done()):
             self._end()
             return 0.0
-        self._look_for_orphans(now)
         if now < self._not_before:
             self._move_to_spool(now)
             return self._until(now, self._not_before)
@@ -315,6 +317,7 @@ class Sender:
         with self._hands:
             self._ledger.count("recovered", self._spool.adopt())
             self._look_at_spool()
+        self.has_looked = True
 
     def _look_at_spool(self) -> None:
         assert self._spool is not None
