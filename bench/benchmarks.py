@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench import oracle
+from bench.collector.benchmarks import collector
 from bench.contenders import faust, flink, kafka_streams, quix, streamgauge
 from bench.context import Context
 from bench.pipeline import benchmarks as pipeline
@@ -121,6 +122,14 @@ BENCHMARKS = {
             title="the state of a million users restored",
             method="B2's worker started again: from its assignment to `restored; reading`.",
             run=restore,
+        ),
+        Benchmark(
+            name="b6",
+            title="the collector",
+            method="One process, acks=all, answers after the acknowledgement. Events/s a core: by "
+            "the CPU of its whole process. At a rate, latency counts from when a request was due. "
+            "Collector, clients and broker share the machine.",
+            run=collector,
         ),
         Benchmark(
             name="b8",

@@ -133,6 +133,10 @@ class Product:
         target = self.postgres.dsn if kind == "postgres" else self.redis.url
         return self._start(f"sink-{kind}", "sink", kind, f"--{kind}", target, *flags)
 
+    def collector(self, *flags: str) -> Running:
+        """Start a collector."""
+        return self._start("collector", "collect", *flags, port_flag="--port")
+
     def stop(self, name: str, *, hard: bool = False) -> None:
         """End a process, in good order or by SIGKILL."""
         running = self.processes.pop(name)
@@ -186,14 +190,20 @@ class Product:
                 raise RuntimeError(f"{self.namespace}: no {said} in {self.context.timeout:.0f} s")
             time.sleep(poll)
 
-    def _start(self, name: str, *arguments: str, env: Mapping[str, str] | None = None) -> Running:
+    def _start(
+        self,
+        name: str,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        port_flag: str = "--http-port",
+    ) -> Running:
         port = process.free_port()
         log = CACHE / "logs" / f"{self.namespace}-{name}.log"
         log.unlink(missing_ok=True)
         # As the stack does: frames are small, polars' own threads cost more than they give.
         environment = {**self.settings().environment(), "POLARS_MAX_THREADS": "1", **(env or {})}
         popen = process.spawn(
-            streamgauge(*arguments, "--http-port", str(port)), log=log, env=environment
+            streamgauge(*arguments, port_flag, str(port)), log=log, env=environment
         )
         running = Running(name=name, popen=popen, port=port, log=log)
         self.processes[name] = running

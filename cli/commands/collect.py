@@ -77,7 +77,7 @@ class _Texts(click.ParamType):
 @click.option(
     "--max-inflight-mb",
     type=click.IntRange(1),
-    default=64,
+    default=24,
     show_default=True,
     help="Of requests that are not answered yet: more are answered 503.",
 )

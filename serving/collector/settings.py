@@ -27,7 +27,7 @@ class Limits:
     """Of an event as a record."""
     depth: int = 16
     """Of lists and objects within each other."""
-    inflight_bytes: int = 64 * MIB
+    inflight_bytes: int = 24 * MIB
     """Of all requests that are not answered yet: more are answered 503."""
     header_bytes: int = 32 << 10
     headers: int = 100

@@ -26,7 +26,7 @@ from .conftest import NOW, Collectors, make_topics
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "4"))
 GROWTH = 200 << 20
-"""Bytes: its limit is 64 MiB of requests under way, each of them in memory a few times over."""
+"""Bytes: its limit is 24 MiB of requests under way, each of them in memory a few times over."""
 
 
 @pytest.fixture(scope="module")
