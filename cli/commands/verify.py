@@ -16,7 +16,15 @@ ADDRESSES = ("kafka", "registry", "postgres", "redis", "archive", "namespace", "
 
 
 @click.command()
-@configured(*ADDRESSES, "definitions", "alerts", "event_modules", "lateness_ms", "consent_default")
+@configured(
+    *ADDRESSES,
+    "definitions",
+    "alerts",
+    "segments",
+    "event_modules",
+    "lateness_ms",
+    "consent_default",
+)
 @click.option("--from-archive", is_flag=True, help="Read raw events from the archive.")
 @click.option("--events-topic", help="Read raw events from this topic (its full name).")
 @click.option("--closed-only", is_flag=True, help="Compare closed windows only.")
@@ -68,6 +76,8 @@ def configuration(settings: Settings, *, archive: Path | None, timeout: float) -
         lateness_ms=settings.lateness_ms,
         consent_default=settings.consent_default,
         definitions=settings.definitions,
+        alerts=settings.alerts,
+        segments=settings.segments,
         event_modules=settings.event_modules,
         timeout=timeout,
     )

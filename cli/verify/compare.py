@@ -57,7 +57,7 @@ def values(
         value = found.get(name)
         if value is None and expired(key):
             excused += 1
-        elif value is None or not _near(cell.bound, cell.value, value):
+        elif value is None or not near(cell.bound, cell.value, value):
             differences.append(_difference(target, key, cell.value, value))
     for name, value in found.items():
         if name not in named:
@@ -95,14 +95,15 @@ def without_missing(comparison: Comparison) -> Comparison:
 def _agree(expected: Cell, found: Cell, key: CellKey) -> bool:
     return (
         expected.is_final == found.is_final
-        and _near(expected.bound, expected.value, found.value)
-        and _near(expected.bound, expected.numerator, found.numerator)
+        and near(expected.bound, expected.value, found.value)
+        and near(expected.bound, expected.numerator, found.numerator)
         and isclose(expected.denominator, found.denominator, rel_tol=_SAME)
         and _users_agree(expected.users, found.users, exact=key.window_size == "1m")
     )
 
 
-def _near(bound: Bound, expected: float, found: float) -> bool:
+def near(bound: Bound, expected: float, found: float) -> bool:
+    """Whether a value is what it has to be."""
     if bound is Bound.QUANTILE:
         return abs(found - expected) <= _QUANTILE * abs(expected) + _QUANTILE_FLOOR
     if bound is Bound.USERS and expected > _USERS_EXACT_TO:
@@ -113,7 +114,7 @@ def _near(bound: Bound, expected: float, found: float) -> bool:
 def _users_agree(expected: int | None, found: int | None, *, exact: bool) -> bool:
     if expected is None or found is None:
         return expected == found
-    return _near(Bound.EXACT if exact else Bound.USERS, expected, found)
+    return near(Bound.EXACT if exact else Bound.USERS, expected, found)
 
 
 def _difference(target: str, key: object, expected: object, found: object) -> Difference:

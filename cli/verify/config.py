@@ -21,6 +21,8 @@ class VerifyConfig:
     lateness_ms: int = 3_600_000
     consent_default: Literal["granted", "denied"] = "granted"
     definitions: Path | None = None  # None: the built-in catalogue
+    alerts: Path | None = None  # None: the default preset
+    segments: Path | None = None  # rules to begin with; None: the built-in set
     event_modules: tuple[str, ...] = ()
     events_topic: str | None = None  # qualified; None: the namespace's own
     cut: Mapping[int, int] | None = None  # partition → first offset not read; None: the end

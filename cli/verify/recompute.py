@@ -23,6 +23,7 @@ from streamgauge.schemas.metric_fields import field_kind
 from streamgauge.schemas.metrics import Grain
 from streamgauge.schemas.records import MARKER_TIME, Control
 
+MINUTE_MS = 60_000
 FUTURE, AGENT_FAILED = "future", "agent_failed"
 _ROWS = 50_000
 _TYPES = {"string": pl.String, "int": pl.Int64, "float": pl.Float64, "bool": pl.Boolean}
@@ -61,9 +62,12 @@ class Decode(Protocol):
 class Fold(Protocol):
     """Something else that is computed again of the same records, in order of offsets."""
 
+    def tick(self, partition: int, timestamp: int) -> None:
+        """Time passes."""
+
     def control(self, partition: int, offset: int, control: Control) -> None: ...
 
-    def event(self, partition: int, event: Mapping[str, Any]) -> None:
+    def event(self, partition: int, offset: int, event: Mapping[str, Any]) -> None:
         """An accepted one."""
 
 
@@ -78,7 +82,10 @@ class Recomputation:
         lateness_ms: int,
         consent_denied: bool,
         folds: Sequence[Fold] = (),
+        watched: Sequence[Grain] = (),
+        settle_ms: int = 0,
     ) -> None:
+        self._watched, self._settle_ms = watched, min(settle_ms, lateness_ms)
         self._folds = folds
         self.counts: Counter[str] = Counter()  # read, ticks, and one for each fate
         self.dead_letters: dict[tuple[int, int], str] = {}  # at partition and offset: the reason
@@ -89,10 +96,11 @@ class Recomputation:
         self._consent_denied = consent_denied
         self._decode = decode
         self._grains = grains
-        kinds = {name: _kind(name) for name in translate.columns(grains)}
+        kinds = {name: _kind(name) for name in translate.columns((*grains, *watched))}
         kinds |= {"timestamp": "int", "event_type": "string"}
         self._fields = tuple(kinds)
-        kinds["user_key"] = "string"  # the last column, made here
+        # The last columns are made here.
+        kinds |= {"user_key": "string", "source_partition": "int", "watermark_before": "int"}
         self._schema = {name: _TYPES.get(kind, pl.Int64) for name, kind in kinds.items()}
         self._rows: list[tuple[Any, ...]] = []
         # In a file, so that memory does not grow with the topic; it goes with this object.
@@ -141,6 +149,29 @@ class Recomputation:
                 self._grain(grain, window_size, cells)
         return cells
 
+    def points(self) -> dict[tuple[int, CellKey], Cell]:
+        """Of the watched grains: minutes that are done, by source partition, of the events that
+        came before the partition's watermark was `settle_ms` past the minute's end."""
+        self._store()
+        found: dict[tuple[int, CellKey], Cell] = {}
+        for number in self._partitions:
+            prompt = (
+                f"(SELECT * FROM events WHERE source_partition = {number} AND (watermark_before IS"
+                f" NULL OR watermark_before < timestamp - timestamp % {MINUTE_MS} + {MINUTE_MS} +"
+                f" {self._settle_ms}))"
+            )
+            for grain in self._watched:
+                cells: dict[CellKey, Cell] = {}
+                self._grain(grain, "1m", cells, prompt)
+                done = self.done(number)
+                found |= {(number, k): cell for k, cell in cells.items() if k.window_end <= done}
+        return found
+
+    def done(self, partition: int) -> int:
+        """The end of the last minute that a source partition is done with."""
+        watermark = self._partitions[partition].watermark
+        return 0 if watermark is None else watermark - self._settle_ms
+
     def _add(self, record: Raw) -> None:
         self.counts["read"] += 1
         event = self._decode(record.value)
@@ -149,7 +180,10 @@ class Recomputation:
         if isinstance(event, Tick):
             self.counts["ticks"] += 1
             if event.timestamp != MARKER_TIME:
-                partition.tick(min(event.timestamp, record.append_time))  # its clock may err
+                now = min(event.timestamp, record.append_time)  # its writer's clock may err
+                partition.tick(now)
+                for fold in self._folds:
+                    fold.tick(record.partition, now)
             if event.control is not None and self._folds:
                 marked = of_text(event.control)
                 for fold in self._folds:
@@ -161,6 +195,7 @@ class Recomputation:
         if at in self.failed:
             self.dead_letters[at] = AGENT_FAILED
             return
+        before = partition.watermark
         fate = partition.event(event["event_id"], event["timestamp"], record.append_time)
         if fate is Fate.FUTURE:
             self.dead_letters[at] = FUTURE
@@ -169,9 +204,9 @@ class Recomputation:
         if fate is Fate.LATE:
             self.late_events[at] = event["event_id"]
         elif fate is Fate.ACCEPTED:
-            self._rows.append(self._row(event))
+            self._rows.append((*self._row(event), record.partition, before))
             for fold in self._folds:
-                fold.event(record.partition, event)
+                fold.event(record.partition, record.offset, event)
 
     def _row(self, event: Mapping[str, Any]) -> tuple[Any, ...]:
         consent = event.get("consent_analytics")
@@ -191,9 +226,15 @@ class Recomputation:
         self._tables.unregister("rows")
         self._rows = []
 
-    def _grain(self, grain: Grain, window_size: str, cells: dict[CellKey, Cell]) -> None:
+    def _grain(
+        self,
+        grain: Grain,
+        window_size: str,
+        cells: dict[CellKey, Cell],
+        events: str = "events",
+    ) -> None:
         query = translate.query(grain, window_size)
-        cursor = self._tables.execute(query.sql)
+        cursor = self._tables.execute(query.sql.replace(" FROM events ", f" FROM {events} ", 1))
         while rows := cursor.fetchmany(20_000):
             for row in rows:
                 dimensions = dict(zip(grain.dimensions, row[1:], strict=False))

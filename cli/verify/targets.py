@@ -10,7 +10,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
-from streamgauge.cli.verify import compare, experiment_targets, redis
+from streamgauge.cli.verify import anomalies, compare, experiment_targets, redis, segment_targets
+from streamgauge.cli.verify.anomalies import Minutes
 from streamgauge.cli.verify.cells import Cell, CellKey
 from streamgauge.cli.verify.config import VerifyConfig
 from streamgauge.cli.verify.experiments import Experiments
@@ -19,6 +20,7 @@ from streamgauge.cli.verify.postgres import Tables
 from streamgauge.cli.verify.redis import Counters
 from streamgauge.cli.verify.report import Comparison, Difference
 from streamgauge.cli.verify.topics import Topics
+from streamgauge.cli.verify.users import Users
 from streamgauge.cli.verify.waiting import Waiting
 from streamgauge.schemas import topics
 from streamgauge.schemas.codec import Codec
@@ -44,6 +46,8 @@ class Expected:
     series: frozenset[str]
     is_compared: Callable[[int], bool]  # by the end of a window
     experiments: Experiments | None = None  # None: events keep coming
+    users: Users | None = None  # likewise
+    minutes: Minutes | None = None
 
     def kept(self, cells: Mapping[CellKey, Cell]) -> dict[CellKey, Cell]:
         """The cells that can be compared."""
@@ -86,15 +90,22 @@ class Targets:
 
     def await_sinks(self, waiting: Waiting) -> None:
         """Until the sinks have taken over all that the worker has written."""
-        for name in (METRICS, *_SAID, *experiment_targets.TABLES):
+        for name in (
+            METRICS,
+            *_SAID,
+            *experiment_targets.TABLES,
+            *segment_targets.TABLES,
+            topics.ANOMALIES.name,
+        ):
             topic = self._config.topic(name)
             if not self.log.exists(topic):
                 continue
             end = self.log.bounds(topic)[1]
             if self.tables:
                 waiting.reader("the Postgres sink", topic, end, partial(self.tables.offsets, name))
-            if self._counters and name == METRICS:
-                waiting.reader("the Redis sink", topic, end, partial(self._counters.offsets, end))
+            if self._counters and name in (METRICS, *segment_targets.SETS):
+                offsets = partial(self._counters.offsets, end, name)
+                waiting.reader("the Redis sink", topic, end, offsets)
 
     def compare(self, expected: Expected) -> Iterator[Comparison]:
         """Each target beside what is expected of it."""
@@ -110,10 +121,19 @@ class Targets:
             }
             watermark = expected.watermark
             yield compare.values("redis", cells, found, partial(redis.expired, watermark))
+        codec = Codec(self.registry)
+        if expected.minutes:
+            yield from anomalies.compare_points(expected.minutes, self._config, self.log, codec)
+        if self.tables and expected.experiments:  # no events come any more
+            yield from anomalies.compare_anomalies(self._config, self.log, codec, self.tables)
         if expected.experiments:
-            codec = Codec(self.registry)
             yield from experiment_targets.compare_experiments(
                 expected.experiments, self._config, self.log, codec, self.tables
+            )
+        if expected.users:
+            yield from segment_targets.compare_segments(
+                expected.users.membership,
+                *(self._config, self.log, codec, self.tables, self._counters),
             )
 
     def _compare_topics(

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 
 from streamgauge.cli.verify import translate
+from streamgauge.cli.verify.anomalies import Minutes
 from streamgauge.cli.verify.archive import Archive, Range
 from streamgauge.cli.verify.config import VerifyConfig
 from streamgauge.cli.verify.decode import EventDecoder
@@ -22,10 +23,13 @@ from streamgauge.cli.verify.experiments import Experiments
 from streamgauge.cli.verify.recompute import AGENT_FAILED, Raw, Recomputation
 from streamgauge.cli.verify.report import Comparison, Report
 from streamgauge.cli.verify.targets import Expected, Targets
+from streamgauge.cli.verify.users import Users
 from streamgauge.cli.verify.waiting import Progress, Waiting
-from streamgauge.schemas import topics
+from streamgauge.schemas import alerts, segments, topics
 from streamgauge.schemas.loading import load_event_module
 from streamgauge.schemas.metrics import builtin, load_definitions
+from streamgauge.schemas.segments import load_rules
+from streamgauge.schemas.watched import SETTLE_MS, watched
 
 _PAUSE = 0.5
 
@@ -51,12 +55,18 @@ class _Verification:
         self._waiting = Waiting(self._log, config.timeout, progress)
         denied = config.consent_default == "denied"
         self._experiments = Experiments(consent_denied=denied)
+        rules = load_rules(config.segments) if config.segments else segments.builtin()
+        self._users = Users(rules, lateness_ms=config.lateness_ms, consent_denied=denied)
+        self._watched = watched(definitions, alerts.chosen(config.alerts, definitions)).grains()
+        everything = (*grains, *self._watched)
         self._oracle = Recomputation(
             grains,
-            EventDecoder(self._targets.registry, translate.columns(grains)),
+            EventDecoder(self._targets.registry, translate.columns(everything)),
             lateness_ms=config.lateness_ms,
             consent_denied=denied,
-            folds=(self._experiments,),
+            folds=(self._experiments, self._users),
+            watched=self._watched,
+            settle_ms=SETTLE_MS,
         )
         stack.callback(self._oracle.close)
         self._versions = frozenset(grain.version for grain in grains)
@@ -105,6 +115,7 @@ class _Verification:
 
     def _expected(self) -> Expected:
         oracle = self._oracle
+        self._users.finish()
         return Expected(
             cells=oracle.cells(),
             dead_letters=oracle.dead_letters,
@@ -115,6 +126,12 @@ class _Verification:
             series=self._series,
             is_compared=oracle.closed if self._closed_only else _always,
             experiments=None if self._closed_only else self._experiments,
+            users=None if self._closed_only else self._users,
+            minutes=Minutes(
+                points=oracle.points(),
+                done={partition: oracle.done(partition) for partition in self._read},
+                grains=self._watched,
+            ),
         )
 
     def _ends(self) -> dict[int, int]:
@@ -127,6 +144,9 @@ class _Verification:
         partials = config.topic(topics.METRIC_PARTIALS.name)
         if self._log.exists(partials):
             waiting.group(config.worker_group, partials, self._log.bounds(partials)[1])
+        points = config.topic(topics.ANOMALY_POINTS.name)
+        if self._log.exists(points):
+            waiting.group(config.worker_group, points, self._log.bounds(points)[1])
         failed = (at for at, why in self._targets.reasons().items() if why == AGENT_FAILED)
         oracle.failed = frozenset(failed)
         oracle.expect(cut)

@@ -1,0 +1,213 @@
+"""What the topics and the table say of watched minutes and anomalies, beside what the raw log says.
+
+Upstream: `recompute.py`, with the minutes of each source partition again. Downstream: the report.
+Rows of `anomaly-points` hold parts; which part is what is written down here a second time:
+
+    slot, 30 bits:  op (2) | part (10) | bucket + 2^17 (18; 0 for parts that are no quantiles)
+
+Parts are numbered in the order of the grain's metrics, each distinct one once. Invariants: only
+minutes that are done before the cut are compared, from where the version began; of `anomalies` the
+table must be the topic, of which the last word about each counts.
+"""
+
+import struct
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import floor
+from typing import Any
+
+from streamgauge.cli.verify import compare
+from streamgauge.cli.verify.cells import Bound, Cell, CellKey, canonical
+from streamgauge.cli.verify.compare import NOTHING
+from streamgauge.cli.verify.config import VerifyConfig
+from streamgauge.cli.verify.log import Log
+from streamgauge.cli.verify.postgres import Tables
+from streamgauge.cli.verify.report import Comparison, Difference
+from streamgauge.schemas.codec import Codec
+from streamgauge.schemas.metrics import GAMMA, Grain, Metric
+from streamgauge.schemas.topics import ANOMALIES, ANOMALY_POINTS
+
+_ENTRY = struct.Struct("<Iq")
+_ZERO = 1 << 17
+_COLUMNS = (
+    "series, detector, anomaly_id, (extract(epoch FROM started_at) * 1000)::bigint,"
+    " (extract(epoch FROM ended_at) * 1000)::bigint, severity, expected, observed, score, version"
+)
+_FIELDS = ("anomaly_id", "started_at", "ended_at", "severity", "expected", "observed", "score")
+
+Points = Mapping[tuple[int, CellKey], Cell]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Minutes:
+    """What has to be there: minutes by source partition, and the end of the last one done."""
+
+    points: Points
+    done: Mapping[int, int]
+    grains: Sequence[Grain]
+
+
+def compare_points(
+    expected: Minutes, config: VerifyConfig, log: Log, codec: Codec
+) -> Iterator[Comparison]:
+    """The rows of `anomaly-points`."""
+    topic = config.topic(ANOMALY_POINTS.name)
+    if not log.exists(topic):
+        return
+    grains = {grain.version: grain for grain in expected.grains}
+    begun: dict[tuple[int, str], int] = {}
+    found: dict[Any, Cell] = {}
+    twice: list[Difference] = []
+    for chunk in log.read(topic, *log.bounds(topic)):
+        for message in chunk:
+            row = codec.decode(message.value() or b"").record
+            version, source = row["version"], row["source_partition"]
+            if version not in grains:
+                continue
+            if row["window_start"] is None:
+                begun.setdefault((source, version), row["since"] or 0)
+                continue
+            key = CellKey("", "1m", row["window_start"], version, canonical(row["dimensions"]))
+            if key.window_end > expected.done.get(source, 0):
+                continue
+            for name, cell in values(grains[version], row["parts"]).items():
+                place = (source, key._replace(metric=name))
+                if place in found:
+                    twice.append(_difference(place, None, "the row twice"))
+                found[place] = cell
+    wanted = {
+        (source, key): cell
+        for (source, key), cell in expected.points.items()
+        if key.window_start >= begun.get((source, key.version), 0)
+    }
+    differences = [
+        _difference(place, wanted.get(place), found.get(place))
+        for place in sorted(wanted.keys() | found.keys())
+        if not _same(wanted.get(place), found.get(place))
+    ]
+    comparison = Comparison(
+        target=ANOMALY_POINTS.name, keys=len(wanted), differences=[*twice, *differences]
+    )
+    yield comparison if log.is_whole(topic) else compare.without_missing(comparison)
+
+
+def compare_anomalies(
+    config: VerifyConfig, log: Log, codec: Codec, tables: Tables
+) -> Iterator[Comparison]:
+    """The table, beside the last words of the topic."""
+    topic = config.topic(ANOMALIES.name)
+    if not log.exists(topic):
+        return
+    rows = [codec.decode(value).record for value in log.last_values(topic).values()]
+    told = {
+        (row["series"], row["detector"], row["started_at"]): (
+            *(row[name] for name in _FIELDS),
+            row["version"],
+        )
+        for row in rows
+    }
+    found = {
+        (series, detector, started): (id_, started, *rest)
+        for series, detector, id_, started, *rest in tables.select("anomalies", _COLUMNS)
+    }
+    differences = [
+        Difference(
+            target="postgres.anomalies",
+            key="|".join(map(str, key)),
+            expected=str(told.get(key, NOTHING)),
+            found=str(found.get(key, NOTHING)),
+        )
+        for key in sorted(told.keys() | found.keys())
+        if told.get(key) != found.get(key)
+    ]
+    yield Comparison(target="postgres.anomalies", keys=len(told), differences=differences)
+
+
+def values(grain: Grain, parts: bytes) -> dict[str, Cell]:
+    """The series of a row, by name."""
+    sums: dict[int, int] = {}
+    buckets: defaultdict[int, dict[int, int]] = defaultdict(dict)
+    for slot, value in _ENTRY.iter_unpack(parts):
+        part, bucket = slot >> 18 & 1023, slot & (1 << 18) - 1
+        if bucket:
+            buckets[part][bucket - _ZERO] = value
+        else:
+            sums[part] = value
+    number: dict[Any, int] = {}
+    for metric in grain.metrics:
+        for part in _parts(metric):
+            number.setdefault(part, len(number))
+    users = next((sums.get(number[_parts(m)[0]], 0) for m in grain.metrics if _is_users(m)), None)
+    found = {}
+    for metric in grain.metrics:
+        first, *others = (number[part] for part in _parts(metric))
+        if metric.aggregate == "quantiles":
+            counts = buckets[first]
+            names = zip(metric.series, metric.quantiles, strict=True) if counts else ()
+            for name, share in names:
+                value = _quantile(counts, share)
+                found[name] = Cell(value, value, 1, users, False, Bound.QUANTILE)
+            continue
+        seen = others[-1] if others else first
+        if not (metric.aggregate in ("min", "max") and first in sums) and not sums.get(seen):
+            continue
+        scale = metric.selection.scale if metric.selection.field else 1
+        top, bottom = sums.get(first, 0) / scale, 1.0
+        if metric.aggregate in ("mean", "ratio"):
+            below = metric.denominator
+            bottom = sums[seen] / (below.scale if below and below.field else 1)
+        found[metric.name] = Cell(top / bottom, top, bottom, users, False)
+    return found
+
+
+def _is_users(metric: Metric) -> bool:
+    return metric.aggregate == "distinct_users"
+
+
+def _parts(metric: Metric) -> tuple[Any, ...]:
+    """What a metric is made of: how it is added up, of which events, and what is read."""
+    of = metric.selection
+    match metric.aggregate:
+        case "count":
+            return (("sum", of, "one"),)
+        case "sum" | "mean":
+            return (("sum", of, "value"), ("sum", of, "seen"))
+        case "min" | "max":
+            return ((metric.aggregate, of, "value"),)
+        case "distinct_users":
+            return (("sum", of, "user"),)
+        case "quantiles":
+            return (("sum", of, "bucket"),)
+        case "ratio":
+            return tuple(("sum", s, "value" if s.field else "one") for s in metric.selections)
+
+
+def _quantile(counts: Mapping[int, int], share: float) -> float:
+    rank, passed = floor(share * (sum(counts.values()) - 1)), 0
+    for bucket, count in sorted(counts.items()):
+        passed += count
+        if passed > rank:
+            return 0.0 if bucket == 1 - _ZERO else 2 * GAMMA**bucket / (GAMMA + 1)
+    raise ValueError("no observations")
+
+
+def _same(expected: Cell | None, found: Cell | None) -> bool:
+    if expected is None or found is None:
+        return expected is found
+    if expected.bound is Bound.QUANTILE:
+        return compare.near(Bound.QUANTILE, expected.value, found.value)
+    return (
+        compare.near(expected.bound, expected.numerator, found.numerator)
+        and compare.near(expected.bound, expected.denominator, found.denominator)
+        and expected.users == found.users
+    )
+
+
+def _difference(place: tuple[int, CellKey], expected: object, found: object) -> Difference:
+    return Difference(
+        target=ANOMALY_POINTS.name,
+        key=f"{place[0]}|{place[1]}",
+        expected=NOTHING if expected is None else str(expected),
+        found=NOTHING if found is None else str(found),
+    )
