@@ -38,6 +38,8 @@ class Placed:
     partition: int
     offset: int
     control: Control
+    watermark: int
+    """Of the partition, at this place; fate.NONE before any event."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,17 +59,33 @@ class Accepted:
     def of(frame: pl.DataFrame, fates: Fates) -> Accepted:
         """What the fates leave of a batch."""
         wanted = fates.verdict == fate.ACCEPTED
-        ticks = frame.filter(pl.Series(fates.verdict == fate.IS_TICK))
-        marked = ticks.drop_nulls("control").select("partition", "offset", "control")
+        place = pl.DataFrame({"watermark": fates.watermark})
+        ticks = frame.select("partition", "offset", "control").hstack(place)
+        marked = ticks.filter(pl.Series(fates.verdict == fate.IS_TICK)).drop_nulls("control")
         partitions = frame["partition"].unique().to_list()
         return Accepted(
             frame=frame if wanted.all() else frame.filter(pl.Series(wanted)),
             watermark=fates.watermark[wanted],
             watermarks={partition: fates.watermarks[partition] for partition in partitions},
             controls=tuple(
-                Placed(partition=partition, offset=offset, control=controls.of_text(text))
-                for partition, offset, text in marked.iter_rows()
+                Placed(
+                    partition=partition,
+                    offset=offset,
+                    control=controls.of_text(text),
+                    watermark=watermark,
+                )
+                for partition, offset, text, watermark in marked.iter_rows()
             ),
+        )
+
+    def of_partitions(self, partitions: set[int]) -> Accepted:
+        """What of it is of these."""
+        wanted = np.isin(self.frame["partition"].to_numpy(), sorted(partitions))
+        return Accepted(
+            frame=self.frame.filter(pl.Series(wanted)),
+            watermark=self.watermark[wanted],
+            watermarks={p: at for p, at in self.watermarks.items() if p in partitions},
+            controls=tuple(placed for placed in self.controls if placed.partition in partitions),
         )
 
     def after(self, horizons: Mapping[int, Horizon]) -> Accepted:

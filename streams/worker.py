@@ -20,7 +20,7 @@ from typing import Any
 
 import mode
 
-from streamgauge.schemas import alerts, work
+from streamgauge.schemas import alerts, segments, work
 from streamgauge.schemas.codec import Codec, header_id
 from streamgauge.schemas.columnar import Decoder
 from streamgauge.schemas.consent import ConsentDefault
@@ -39,6 +39,7 @@ from streamgauge.streams.engine.standby import Standby
 from streamgauge.streams.engine.task import Record
 from streamgauge.streams.experiments.tasks import ExperimentResults, ExposureBranch
 from streamgauge.streams.metrics.tasks import MetricMerge, MetricSource
+from streamgauge.streams.users import users
 
 MAX_PAYLOAD = 900_000  # bytes; a record of ours is at most 1 MB
 
@@ -56,6 +57,7 @@ class WorkerConfig:
     consent_default: ConsentDefault = "granted"
     definitions: Path | None = None
     alerts: Path | None = None
+    segments: Path | None = None
     event_modules: tuple[str, ...] = ()
     http_port: int | None = None
     events_topic: str | None = None
@@ -121,6 +123,7 @@ def build(config: WorkerConfig) -> App:
         load_event_module(module)
     definitions = load_definitions(config.definitions) if config.definitions else builtin()
     levels = alerts.chosen(config.alerts, definitions)
+    rules = segments.load_rules(config.segments) if config.segments else segments.builtin()
     registry = open_registry(config.registry)
     kafka = {"bootstrap.servers": config.kafka}
     counts = create_topics(kafka, config.namespace, embedded=not config.transactional)
@@ -166,6 +169,12 @@ def build(config: WorkerConfig) -> App:
                     partitions=partitions,
                     lateness_ms=config.lateness_ms,
                     consent_default=config.consent_default,
+                ),
+                users(
+                    registry,
+                    lateness_ms=config.lateness_ms,
+                    consent_default=config.consent_default,
+                    rules=rules,
                 ),
             ),
         ),

@@ -130,6 +130,7 @@ def _config(
         consent_default=settings.consent_default,
         definitions=settings.definitions,
         alerts=settings.alerts,
+        segments=settings.segments,
         event_modules=load_event_modules(settings),
         transactional=settings.transactional,
         agents=work.chosen(part for part in agents.split(",") if part),

@@ -25,7 +25,6 @@ from streamgauge.schemas.session_records import DeviceSession, Session
 from streamgauge.schemas.topics import DEVICE_SESSIONS, SESSIONS, Topic
 from streamgauge.streams.branch import Accepted, Branch, Horizon
 from streamgauge.streams.engine.task import Output
-from streamgauge.streams.metrics.fate import NONE
 from streamgauge.streams.sessions import rows, snapshots
 from streamgauge.streams.sessions.changelog import Changelog
 from streamgauge.streams.sessions.sessions import (
@@ -36,6 +35,7 @@ from streamgauge.streams.sessions.sessions import (
     close,
     due,
     flush,
+    of_others,
     step,
     without,
 )
@@ -59,12 +59,13 @@ class SessionBranch(Branch):
         self._users = _Sessions(SESSIONS, Session, settings, registry)
         self._devices = _Sessions(DEVICE_SESSIONS, DeviceSession, settings, registry)
         self._both = (self._users, self._devices)
+        self._loaded: set[int] = set()
         self._turns = 0
         self._turned_at: float | None = None
 
     @property
     def settled(self) -> bool:  # type: ignore[override]
-        return not any(table.state.waits for table in self._both)
+        return all(table.settled for table in self._both)
 
     def process(self, accepted: Accepted) -> None:
         settings = self._settings
@@ -73,7 +74,8 @@ class SessionBranch(Branch):
             table.process(found, accepted.watermarks)
 
     def finals(self) -> Told:
-        """The sessions of users that the last `process` found to be over."""
+        """Sessions of users, of which the last batch showed that they are over, among others that
+        changed; of a replay, only where it goes on from a snapshot."""
         return self._users.over
 
     def flush(self, now: float, horizons: Mapping[int, Horizon]) -> Iterable[Output]:
@@ -100,14 +102,18 @@ class SessionBranch(Branch):
     def replay(self, accepted: Accepted) -> None:
         settings = self._settings
         found = arrived(accepted.frame, settings.identifiable, settings.conversions)
+        # Where rows are not of one place in the log, nothing is over before all is replayed.
+        watermarks = {p: at for p, at in accepted.watermarks.items() if p in self._loaded}
         for table in self._both:
-            table.replay(found, accepted)
+            table.process(found, watermarks, replay=True)
 
     def restored(self, partitions: set[int]) -> None:
+        self._loaded -= partitions
         for table in self._both:
             table.restored()
 
     def revoke(self, partitions: set[int]) -> None:
+        self._loaded -= partitions
         for table in self._both:
             table.revoke(partitions)
 
@@ -120,6 +126,7 @@ class SessionBranch(Branch):
         loaded = snapshots.unpacked(states, partition, snapshot)
         for table, state in zip(self._both, loaded, strict=True):
             table.state = state
+        self._loaded.add(partition)
         return True
 
     def _turn(self, now: float) -> set[int]:
@@ -145,29 +152,38 @@ class _Sessions:
         self.state = self.stable = SessionState()
         self.over = Told()
         self._told: list[Told] = []
+        #: Of a replay: what had been told before it is not known, so it is told after it.
+        self._replayed: list[Told] = []
+        self._flushed = False
 
-    def process(self, found: Arrived, watermarks: Mapping[int, int]) -> None:
+    @property
+    def settled(self) -> bool:
+        return not (self.state.waits or self._replayed)
+
+    def process(
+        self, found: Arrived, watermarks: Mapping[int, int], *, replay: bool = False
+    ) -> None:
         run = found.devices if self._by_device else found.users
-        state = step(self.state, run, found, watermarks, self._lateness)
+        if replay:
+            self._restore()
+            run = run.take((found.offset > self.changelog.known(run.key)).nonzero()[0])
+        state = step(self.state, run, found, watermarks, self._lateness, again=replay)
         self.state, self.over = close(state, self._lateness)
-        self._told.append(self.over)
+        (self._replayed if replay else self._told).append(self.over)
 
     def flush(self, slots: set[int]) -> Iterable[Output]:
         self.state, told = flush(self.state, self._lateness, slots)
-        for one in (*self._told, told):
+        self._flushed = True
+        for one in (*self._replayed, *self._told, told):
             yield from self._outputs(one)
 
     def commit(self) -> None:
         self.stable, self._told = self.state, []
+        if self._flushed:
+            self._replayed, self._flushed = [], False
 
     def abort(self) -> None:
-        self.state, self._told = self.stable, []
-
-    def replay(self, found: Arrived, accepted: Accepted) -> None:
-        self._restore()
-        run = found.devices if self._by_device else found.users
-        run = run.take((found.offset > self.changelog.known(run.key)).nonzero()[0])
-        self.state = step(self.state, run, found, accepted.watermarks, self._lateness)
+        self.state, self._told, self._flushed = self.stable, [], False
 
     def restored(self) -> None:
         self._restore()
@@ -177,20 +193,15 @@ class _Sessions:
         same = self.state is self.stable
         self.stable = without(self.stable, partitions)
         self.state = self.stable if same else without(self.state, partitions)
+        self._replayed = [of_others(told, partitions) for told in self._replayed]
         self.changelog.revoke(partitions)
 
     def _restore(self) -> None:
         """What the changelog says is open, once all of it is there."""
-        partitions, run = self.changelog.taken()
-        if not partitions:
-            return
-        state = self.state
-        self.state = replace(
-            state,
-            open=state.open.put(np.unique(run.key), run),
-            floors={**dict.fromkeys(partitions, NONE), **state.floors},
-            offsets={**partitions, **state.offsets},
-        )
+        offsets, run = self.changelog.taken()
+        if offsets:
+            known = self.state.open.put(np.unique(run.key), run)
+            self.state = replace(self.state, open=known, offsets={**self.state.offsets, **offsets})
 
     def _outputs(self, told: Told) -> Iterable[Output]:
         if len(told.gone.key):

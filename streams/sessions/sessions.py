@@ -71,6 +71,8 @@ class Slot:
     events: tuple[Run, ...] = ()
     oldest: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     """By partition: an offset and a time that none of them is below."""
+    again: bool = False
+    """Whether they follow a snapshot: what was told of some after it is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,9 +113,18 @@ class Told:
 
 
 def step(
-    state: SessionState, run: Run, arrived: Arrived, watermarks: Mapping[int, int], lateness: int
+    state: SessionState,
+    run: Run,
+    arrived: Arrived,
+    watermarks: Mapping[int, int],
+    lateness: int,
+    *,
+    again: bool = False,
 ) -> SessionState:
-    """The state after a batch: `run` is `arrived.users` or `arrived.devices`."""
+    """The state after a batch: `run` is `arrived.users` or `arrived.devices`, or some of them.
+
+    `again`: they were read before, and a snapshot does not know what was told of them.
+    """
     known = {p: watermark for p, watermark in watermarks.items() if watermark != NONE}
     floors = {p: (watermark - lateness) // FLOOR_MS * FLOOR_MS for p, watermark in known.items()}
     state = replace(
@@ -139,7 +150,7 @@ def step(
             for partition, (offset, time) in arrived.oldest.items():
                 at, earliest = oldest.get(partition, (offset, time))
                 oldest[partition] = (at, min(earliest, time))
-            one = Slot(events=(*one.events, part), oldest=oldest)
+            one = Slot(events=(*one.events, part), oldest=oldest, again=one.again or again)
         waiting.append(one)
     return replace(state, waiting=tuple(waiting))
 
@@ -153,10 +164,9 @@ def close(state: SessionState, lateness: int) -> tuple[SessionState, Told]:
     """Tell the keys of which some session is over."""
     if state.floors == state.swept:
         return state, Told()
-    floors = _table(state.floors)
 
     def is_over(columns: Sequence[Array]) -> Array:
-        floor = floors[columns[spans.PARTITION]]
+        floor = _floors(state.floors, columns[spans.PARTITION])
         return closed(columns[spans.START], columns[spans.END], floor)
 
     keys = [state.open.where(is_over).key]
@@ -172,9 +182,10 @@ def close(state: SessionState, lateness: int) -> tuple[SessionState, Told]:
         mine = np.isin(whole.key, due)
         found.append(whole.take(mine.nonzero()[0]))
         rest = whole.take((~mine).nonzero()[0]) if mine.any() else whole
-        waiting.append(Slot(events=(rest,) if len(rest.key) else (), oldest=slot.oldest))
+        waiting.append(replace(slot, events=(rest,) if len(rest.key) else ()))
+    again = any(slot.again for slot in state.waiting)
     state = replace(state, waiting=tuple(waiting))
-    return _told(state, due, concatenated(found), lateness)
+    return _told(state, due, concatenated(found), lateness, again)
 
 
 def due(state: SessionState, needed: Mapping[int, tuple[int, int]]) -> set[int]:
@@ -204,8 +215,9 @@ def flush(
         return state, Told()
     waiting = tuple(Slot() if n in wanted else slot for n, slot in enumerate(state.waiting))
     whole = concatenated(events)
+    again = any(state.waiting[number].again for number in wanted)
     state = replace(state, waiting=waiting)
-    return _told(state, np.unique(whole.key), whole, lateness)
+    return _told(state, np.unique(whole.key), whole, lateness, again)
 
 
 def without(state: SessionState, partitions: set[int]) -> SessionState:
@@ -222,7 +234,9 @@ def without(state: SessionState, partitions: set[int]) -> SessionState:
     for slot in state.waiting:
         events = [run.take(others(run.columns).nonzero()[0]) for run in slot.events]
         slots.append(
-            Slot(events=tuple(run for run in events if len(run.key)), oldest=left(slot.oldest))
+            replace(
+                slot, events=tuple(run for run in events if len(run.key)), oldest=left(slot.oldest)
+            )
         )
     return SessionState(
         open=state.open.keep(others),
@@ -235,34 +249,67 @@ def without(state: SessionState, partitions: set[int]) -> SessionState:
 
 
 def _told(
-    state: SessionState, keys: Array, events: Run, lateness: int
+    state: SessionState, keys: Array, events: Run, lateness: int, again: bool
 ) -> tuple[SessionState, Told]:
-    """Join what is open of these keys with these events of theirs."""
+    """Join what is open of these keys with these events of theirs, in the order of arrival."""
     which, columns = state.open.find(keys)
     kept = spans.ordered(Run(key=keys[which], columns=columns))
     before = _sessions(kept)
-    now = spans.ordered(concatenated([kept, events]))
+    arrival = np.append(np.full(len(kept.key), -1), np.arange(len(events.key)))
+    now, arrival = spans.ordered_with(concatenated([kept, events]), arrival)
     is_first = _begins(now)
     sessions = spans.joined(now, is_first)
-    floors = _table(state.floors)
-    final = _over(sessions, floors)
-    is_open = ~final[is_first.cumsum() - 1]
+    final = _over(sessions, state.floors)
+    first_of = is_first.cumsum() - 1
+    is_open = ~final[first_of]
     left, is_first = now.take(is_open.nonzero()[0]), is_first[is_open]
     if lateness <= JOINED_UP_TO_MS:
         apart = cuts(left.key, left.columns[spans.START], is_first)
     else:
-        apart = left.columns[spans.END] >= floors[left.columns[spans.PARTITION]]
+        floor = _floors(state.floors, left.columns[spans.PARTITION])
+        apart = left.columns[spans.END] >= floor
     left, is_first = spans.joined(left, is_first | apart), is_first[is_first | apart]
     state = replace(state, open=state.open.put(keys, left))
+    gone = before.take((~_among(before, sessions)).nonzero()[0])
+    if again:
+        begun = now.take(_overtaken(arrival, first_of).nonzero()[0])
+        gone = concatenated([gone, begun.take((~_among(begun, sessions)).nonzero()[0])])
     several = _several(is_first)
     news = (final | ~_among(sessions, before, spans.EVENTS)).nonzero()[0]
     return state, Told(
         sessions=sessions.take(news),
         is_final=final[news],
-        gone=before.take((~_among(before, sessions)).nonzero()[0]),
+        gone=gone,
         parts=left.take(several),
         parts_begin=is_first[several],
         offsets=state.offsets,
+    )
+
+
+def _overtaken(arrival: Array, session: Array) -> Array:
+    """Events before which one of their session came later: they may have begun one until then."""
+    order = arrival + session * (len(arrival) + 1)  # a later session is greater than all before
+    latest = np.maximum.accumulate(order)
+    found = np.zeros(len(order), bool)
+    found[1:] = (latest[:-1] > order[1:]) & (arrival[1:] >= 0)
+    return found
+
+
+def of_others(told: Told, partitions: set[int]) -> Told:
+    """Without what is of these partitions."""
+    gone = sorted(partitions)
+
+    def others(run: Run) -> Array:
+        return (~np.isin(run.columns[spans.PARTITION], gone)).nonzero()[0]
+
+    mine, parts = others(told.sessions), others(told.parts)
+    return Told(
+        sessions=told.sessions.take(mine),
+        is_final=told.is_final[mine],
+        gone=told.gone.take(others(told.gone)),
+        parts=told.parts.take(parts),
+        parts_begin=told.parts_begin[parts],
+        offsets=told.offsets,
     )
 
 
@@ -274,9 +321,9 @@ def _sessions(run: Run) -> Run:
     return spans.joined(run, _begins(run))
 
 
-def _over(run: Run, floors: Array) -> Array:
+def _over(run: Run, floors: Mapping[int, int]) -> Array:
     columns = run.columns
-    floor = floors[columns[spans.PARTITION]]
+    floor = _floors(floors, columns[spans.PARTITION])
     return closed(columns[spans.START], columns[spans.END], floor)
 
 
@@ -299,11 +346,13 @@ def _several(is_first: Array) -> Array:
     return (counts > 1)[is_first.cumsum() - 1].nonzero()[0]
 
 
-def _table(floors: Mapping[int, int]) -> Array:
-    table = np.full(max(floors, default=0) + 1, NONE)
-    for partition, floor in floors.items():
-        table[partition] = floor
-    return table
+def _floors(floors: Mapping[int, int], partition: Array) -> Array:
+    """The floor of each one's partition; NONE where it is not known yet."""
+    table = np.full(int(partition.max(initial=-1)) + 1, NONE)
+    for number, floor in floors.items():
+        if number < len(table):
+            table[number] = floor
+    return table[partition]
 
 
 def _slice(run: Run, begin: int, end: int) -> Run:

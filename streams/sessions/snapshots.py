@@ -105,7 +105,7 @@ def _with(slots: Sequence[Slot], run: Run, partition: int) -> tuple[Slot, ...]:
         mine = run.take((number == at).nonzero()[0])
         if len(mine.key):
             oldest = {**slot.oldest, partition: (-1, NONE)}
-            slot = Slot(events=(*slot.events, mine), oldest=oldest)
+            slot = Slot(events=(*slot.events, mine), oldest=oldest, again=True)
         found.append(slot)
     return tuple(found)
 

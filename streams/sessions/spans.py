@@ -138,7 +138,17 @@ def _completed(frame: pl.DataFrame, played: Array) -> Array:
 
 def ordered(run: Run) -> Run:
     """By key and start."""
-    return run.take(np.lexsort((run.columns[START], run.key)))
+    return run.take(_order(run))
+
+
+def ordered_with(run: Run, beside: Array) -> tuple[Run, Array]:
+    """The same, and what lies beside it."""
+    order = _order(run)
+    return run.take(order), beside[order]
+
+
+def _order(run: Run) -> Array:
+    return np.lexsort((run.columns[START], run.key))
 
 
 def joined(run: Run, is_first: Array) -> Run:

@@ -164,7 +164,7 @@ class Pipeline:
     def _write(
         self, topic: str, partition: int, key: bytes | None, value: bytes | None, at: int = 0
     ) -> None:
-        log = self.topics[topic][partition]
+        log = self.topics.setdefault(topic, [[] for _ in range(self.partitions)])[partition]
         log.append(Message(partition, len(log), key, value, at))
 
     def batch(self, stage: Stage, spans: dict[int, tuple[int, int]]) -> Batch:

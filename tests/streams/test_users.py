@@ -1,0 +1,148 @@
+"""Sessions, profiles and segments together: a worker to which everything happens says what one says
+that reads the log in one go."""
+
+import json
+import random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from streamgauge.schemas import control
+from streamgauge.schemas.records import MARKER_TIME, Control
+from streamgauge.schemas.registry import open_registry
+from streamgauge.schemas.segments import load_rules
+from streamgauge.streams.users import users
+
+HOUR = 3_600_000
+REGISTRY = open_registry("mock://metrics")
+RULES = """
+extends: none
+segments:
+  - {name: busy, enter: events >= 4, leave: hours_since_last >= 2}
+  - {name: back, enter: sessions >= 2 and hours_since_last < 3}
+"""
+OTHER = """
+extends: none
+segments:
+  - {name: busy, enter: events >= 3, leave: hours_since_last >= 3}
+  - {name: bored, enter: hours_since_last >= 1}
+"""
+TOPICS = ("sessions", "device-sessions", "user-profiles", "user-segments", "segment-counts")
+# What depends on when a row was written, not on what it says.
+HOW = {"emitted_offset", "entry_at", "entry_id", "exit_at", "exit_id", "plays", "parts"}
+
+
+def a_log(r: random.Random, start: int, size: int, partition: int) -> list[dict[str, Any]]:
+    log: list[dict[str, Any]] = []
+    now, version = start, 0
+    for number in range(size):
+        now += r.choice([0, 1_000, 20_000, 90_000, 600_000, 1_900_000])
+        place = {"appended": now + 1_000}
+        kind = r.random()
+        if kind < 0.1:
+            log.append({"event_type": "tick", "timestamp": now, **place})
+        elif kind < 0.14:
+            version += 1
+            body = r.choice([RULES, OTHER, "segments: wrong"])
+            change = Control(kind="segments", name="segments", version=version, body=body)
+            marker = {"event_type": "tick", "timestamp": MARKER_TIME}
+            log.append({**marker, "control": control.text(change), **place})
+        else:
+            event = {
+                "event_type": r.choice(["page_view", "search", "form_submit"]),
+                "event_id": f"{r.randrange(10)}-{partition}-{number}",
+                "user_id": f"user-{partition}-{r.randrange(4)}",
+                "timestamp": now - r.choice([0, 0, 5_000, 400_000, 650_000]),
+                "device_type": r.choice([None, "tv"]),
+                "consent_analytics": r.choice([None, None, None, False]),
+            }
+            log.append({**event, **place})
+    return log
+
+
+def pipeline_of(kit: Any, logs: list[list[dict[str, Any]]]) -> Any:
+    def branches() -> tuple[Any, ...]:
+        rules = load_rules(RULES)
+        more = {"lateness_ms": kit.lateness, "consent_default": "granted"}
+        return (users(REGISTRY, rules=rules, **more),)
+
+    pipeline = kit.pipeline(branches=branches)
+    for partition, log in enumerate(logs):
+        for record in log:
+            event = {name: value for name, value in record.items() if name != "appended"}
+            pipeline.append(partition, event, record["appended"])
+    return pipeline
+
+
+def said(pipeline: Any) -> dict[str, Any]:
+    """Per topic: what its rows come to, and of moves, which are told once, how many there are."""
+    found: dict[str, Any] = {}
+    for topic in TOPICS:
+        rows: dict[Any, Any] = {}
+        moves: list[str] = []
+        for log in pipeline.topics[topic]:
+            for message in log:
+                place = message.partition(), message.key()
+                if message.value() is None:
+                    rows.pop(place, None)
+                    continue
+                row = pipeline.codec.decode(message.value()).record
+                if topic == "user-profiles":
+                    row |= unordered(row)
+                rows[place] = {name: value for name, value in row.items() if name not in HOW}
+                if "user_id" in row:
+                    moves.append(json.dumps(row, sort_keys=True, default=str))
+        found[topic] = rows
+        if topic == "user-segments":
+            found["moves"] = sorted(moves)
+    return found
+
+
+def unordered(row: dict[str, Any]) -> dict[str, Any]:
+    """What is counted by name, by names."""
+    lists = [name for name in row if name == "tags" or name.startswith("tag_")]
+    return dict(
+        zip(
+            lists,
+            zip(*sorted(zip(*(row[name] for name in lists), strict=True)), strict=True),
+            strict=False,
+        )
+    )
+
+
+@pytest.mark.parametrize("checkpoints", [False, True])
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(seed=st.integers(0, 10**9), size=st.integers(20, 100))
+def test_whatever_happens_to_the_worker_users_are_those_of_one_reading(
+    kit: Any, checkpoints: bool, seed: int, size: int
+) -> None:
+    r = random.Random(seed)
+    logs = [a_log(r, kit.start, size, p) for p in range(kit.partitions)]
+    at_once = pipeline_of(kit, logs)
+    at_once.finish()
+    pipeline = pipeline_of(kit, logs)
+    source = pipeline.source
+    for _ in range(25):
+        if checkpoints and r.random() < 0.5:
+            pipeline.checkpoint(source, {r.randrange(kit.partitions)})
+        pipeline.now += r.choice([0.1, 0.1, 1.0, 5.0])
+        pipeline.read(source, {p: r.choice([0, 1, 3, 30]) for p in range(kit.partitions)})
+        action = r.random()
+        if action < 0.5:
+            pipeline.barrier(source)
+        elif action < 0.65:
+            pipeline.abort(source)
+        elif action < 0.85:
+            pipeline.restart(source)
+        elif action < 0.95:
+            pipeline.abort(source)
+            moved = {r.randrange(kit.partitions)}
+            source.task.revoke(moved)
+            pipeline.hand_over(source, moved)
+    pipeline.finish()
+    mine, theirs = said(pipeline), said(at_once)
+    for topic, rows in theirs.items():
+        assert mine[topic] == rows, topic
+    assert size < 60 or theirs["moves"]
