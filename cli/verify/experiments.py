@@ -110,7 +110,10 @@ class Experiments:
         wanted = {s for one in of.experiments.values() if one.state != "stopped" for s in _all(one)}
         of.since = {selection: of.since.get(selection, offset) for selection in wanted}
 
-    def event(self, partition: int, event: Mapping[str, Any]) -> None:
+    def tick(self, partition: int, timestamp: int) -> None:
+        """Nothing of experiments waits for time to pass."""
+
+    def event(self, partition: int, offset: int, event: Mapping[str, Any]) -> None:
         """An accepted event."""
         of = self._partitions.get(partition)
         if of is None or not of.since:

@@ -42,9 +42,19 @@ class Counters:
         self._hashes(keys, values)
         return values
 
-    def offsets(self, partitions: Iterable[int]) -> dict[int, int]:
-        """How far the sink has written the topic of metrics: next offsets, from its fences."""
-        fences = {p: f"{self._prefix}{{metrics-{p}}}:fence" for p in partitions}
+    def members(self, topic: str) -> set[tuple[str, str]]:
+        """The members of every set of a topic, each with the name of its set."""
+        found: set[tuple[str, str]] = set()
+        for key in self._redis.scan_iter(
+            match=f"{self._prefix}{{{topic}-*}}:*", count=1000, _type="set"
+        ):
+            name = key[len(self._prefix) :].split(":", 1)[1]
+            found |= {(name, member) for member in self._redis.smembers(key)}
+        return found
+
+    def offsets(self, partitions: Iterable[int], topic: str = "metrics") -> dict[int, int]:
+        """How far the sink has written a topic: next offsets, from its fences."""
+        fences = {p: f"{self._prefix}{{{topic}-{p}}}:fence" for p in partitions}
         return {p: int(self._redis.hget(fence, "offset") or 0) for p, fence in fences.items()}
 
     def _hashes(self, keys: list[str], values: dict[Name, float]) -> None:

@@ -103,6 +103,10 @@ class Membership:
         """The last stay of each user and segment, as the compacted topic has it."""
         return {(key.user_id, key.segment): (key, stay) for key, stay in self.stays.items()}
 
+    def open(self) -> Iterable[StayKey]:
+        """The stays that go on."""
+        return self._open.values()
+
     def _in_force(self, partition: int) -> Rules:
         return self.rules.setdefault(partition, self.start)
 

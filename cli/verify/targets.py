@@ -10,7 +10,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
-from streamgauge.cli.verify import anomalies, compare, experiment_targets, redis, segment_targets
+from streamgauge.cli.verify import (
+    anomalies,
+    compare,
+    experiment_targets,
+    profile_targets,
+    redis,
+    segment_targets,
+)
 from streamgauge.cli.verify.anomalies import Minutes
 from streamgauge.cli.verify.cells import Cell, CellKey
 from streamgauge.cli.verify.config import VerifyConfig
@@ -95,6 +102,7 @@ class Targets:
             *_SAID,
             *experiment_targets.TABLES,
             *segment_targets.TABLES,
+            *profile_targets.TABLES,
             topics.ANOMALIES.name,
         ):
             topic = self._config.topic(name)
@@ -131,6 +139,9 @@ class Targets:
                 expected.experiments, self._config, self.log, codec, self.tables
             )
         if expected.users:
+            yield from profile_targets.compare_profiles(
+                expected.users, self._config, self.log, codec, self.tables
+            )
             yield from segment_targets.compare_segments(
                 expected.users.membership,
                 *(self._config, self.log, codec, self.tables, self._counters),

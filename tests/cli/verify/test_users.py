@@ -16,6 +16,7 @@ from streamgauge.cli.verify.fate import Fate, SourcePartition
 from streamgauge.cli.verify.users import Users
 from streamgauge.schemas.metrics import load_definitions
 from streamgauge.schemas.segments import Rules, builtin, load_rules
+from streamgauge.schemas.unknown import UnknownTypes
 
 T, MINUTE, HOUR, DAY = 1_760_054_400_000, 60_000, 3_600_000, 86_400_000
 LATENESS = 600_000
@@ -90,6 +91,7 @@ def test_segments_are_the_recomputations(
         arrived_at=T + 100 * DAY,
         conversions=(),
         rules=rules,
+        unknown=UnknownTypes.parse("dead-letter"),
     )
     lines = read(asked, lambda _: None)
     monkeypatch.setattr(logs, "BATCH", size)
