@@ -12,11 +12,13 @@ from psycopg import sql
 
 from streamgauge.cli.commands.metrics import schema_name
 from streamgauge.cli.commands.segments import told
+from streamgauge.cli.demo.experiment import LOOKS, Look, looks_of
 from streamgauge.cli.stack.lag import GROUPS, Broker
 
 MINUTES = 60
 PAGES = 8
 MOVES = 6
+FLAGS = 6
 
 # Counts and sums of hours add up; users do not, so the newest day's are shown.
 _TOTALS = """
@@ -40,9 +42,36 @@ _MOVES = """
     SELECT user_id, segment, left_at IS NULL, coalesce(reason_out, reason_in)
     FROM {schema}.user_segments ORDER BY greatest(entered_at, left_at) DESC, user_id, segment
     LIMIT %s"""
+_FLAGS = """
+    SELECT severity, series, detector, observed, expected, to_char(started_at, 'HH24:MI'),
+           to_char(ended_at, 'HH24:MI'), count(*) OVER (),
+           count(*) FILTER (WHERE NOT is_final) OVER ()
+    FROM {schema}.anomalies ORDER BY severity, started_at DESC, series, detector LIMIT %s"""
 _COUNTS = """
     SELECT (SELECT count(*) FROM {schema}.late_events),
            (SELECT count(*) FROM {schema}.dead_letters)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flagged:
+    """An anomaly, and how many there are."""
+
+    severity: str
+    series: str
+    detector: str
+    observed: float | None
+    expected: float | None
+    begun: str
+    cleared: str | None
+    all: int
+    lasting: int
+
+    def text(self) -> str:
+        """What was flagged, and from when to when."""
+        figures = [f"{one:.3g}" for one in (self.observed, self.expected) if one is not None]
+        until = f"cleared {self.cleared}" if self.cleared else "lasts"
+        said = " for ".join(figures)
+        return f"{self.series} {self.detector}: {said}, {self.begun}, {until}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +85,14 @@ class Figures:
     late: int = 0
     rejected: int = 0
     pages: Sequence[tuple[str, int]] = ()
+    flags: Sequence[Flagged] = ()
+    """Anomalies, red ones first."""
     per_minute: Sequence[int] = ()
     """Events of the latest minutes of event time, oldest first."""
     moves: Sequence[tuple[str, str, bool, str]] = ()
     """Who, which segment, whether into it, and why; the latest first."""
+    looks: Sequence[Look] = ()
+    """At the experiment, from the first."""
     lags: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -102,10 +135,16 @@ class Reader:
                     (user, segment, enters, told(reason))
                     for user, segment, enters, reason in self._rows(_MOVES, MOVES)
                 ],
+                flags=[_flagged(row) for row in self._rows(_FLAGS, FLAGS)],
+                looks=self.looks(),
                 lags=lags,
             )
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
             return Figures(lags=lags)  # the sink has not made its tables yet
+
+    def looks(self) -> list[Look]:
+        """What the experiment said, from the first time on."""
+        return looks_of(self._rows(LOOKS))
 
     def rows(self) -> int:
         """How many rows the table `metrics` holds."""
@@ -115,3 +154,8 @@ class Reader:
     def _rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
         statement = sql.SQL(query).format(schema=self._schema)
         return self._connection.execute(statement, parameters or None).fetchall()
+
+
+def _flagged(row: tuple[Any, ...]) -> Flagged:
+    names = ("severity", "series", "detector", "observed", "expected", "begun", "cleared")
+    return Flagged(**dict(zip((*names, "all", "lasting"), row, strict=True)))

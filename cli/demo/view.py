@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from streamgauge.cli.demo.experiment import intervals
 from streamgauge.cli.demo.figures import Figures
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -61,6 +62,11 @@ class View:
 def line(seconds: float, stage: str, sent: int, rate: float, figures: Figures) -> str:
     """The moment as one line, for logs."""
     behind = ", ".join(f"{name} {lag:,}" for name, lag in figures.lags.items())
+    if figures.looks:
+        behind += f"; {figures.looks[-1].text()}"
+    if figures.flags:
+        worst = figures.flags[0]
+        behind += f"; {worst.all} anomalies, {worst.lasting} last; {worst.text()}"
     return (
         f"{seconds:6.1f} s  {stage}: {sent:,} sent, {figures.events:,} counted ({rate:,.0f}/s), "
         f"{figures.page_views:,} page views, {figures.active_users:,} users, "
@@ -96,8 +102,16 @@ def screen(
             arrow = Text(f"→ {segment}", "green") if enters else Text(f"← {segment}", "red")
             moves.add_row(arrow, user, Text(reason, no_wrap=True, overflow="ellipsis"))
         parts += [moves, Text()]
+    if figures.flags:
+        of = figures.flags[0]
+        parts.append(Text(f"{of.all} anomalies, {of.lasting} of them last", "dim"))
+        parts += [Text(flag.text(), flag.severity, no_wrap=True) for flag in figures.flags]
+        parts.append(Text())
     parts.append(Text("events per minute of event time", "dim"))
     parts.append(Text(sparkline(figures.per_minute), "green"))
+    if figures.looks:
+        parts += [Text(), Text("quiz-hints adds 5 points; what the experiment says of it", "dim")]
+        parts += [Text(one, "cyan", no_wrap=True) for one in intervals(figures.looks)]
     parts += [Text(), Text(stage, "bold")]
     if total:
         parts.append(ProgressBar(total=total, completed=min(sent, total)))

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from streamgauge.cli.demo import view
-from streamgauge.cli.demo.figures import Figures
+from streamgauge.cli.demo.figures import Figures, Flagged
 from streamgauge.cli.demo.view import View, line, screen, sparkline
 
 FIGURES = Figures(
@@ -19,6 +19,20 @@ FIGURES = Figures(
     pages=[("/pricing", 400), ("/docs", 300)],
     per_minute=[1, 5, 10],
     moves=[("u-17", "explorer", True, "exploration_share = 0.4"), ("u-9", "new", False, "gone")],
+    flags=[
+        Flagged(
+            severity="red",
+            series="error_rate",
+            detector="threshold:error_rate",
+            observed=35.7,
+            expected=5.0,
+            begun="05:08",
+            cleared=cleared,
+            all=2,
+            lasting=1,
+        )
+        for cleared in ("05:19", None)
+    ],
     lags={"worker": 1_234},
 )
 
@@ -44,6 +58,9 @@ def test_the_screen_has_every_figure() -> None:
         "▂▅█",
         "→ explorer  u-17  exploration_share = 0.4",
         "← new       u-9   gone",
+        "2 anomalies, 1 of them last",
+        "error_rate threshold:error_rate: 35.7 for 5, 05:08, cleared 05:19",
+        "error_rate threshold:error_rate: 35.7 for 5, 05:08, lasts",
         "sending",
     ):
         assert figure in text
