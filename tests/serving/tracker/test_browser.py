@@ -18,6 +18,7 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
 from streamgauge.cli.stack.process import free_port
+from streamgauge.producers.assignment import assign
 from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.registry import open_registry
 from streamgauge.schemas.topics import create_topics
@@ -26,6 +27,7 @@ from tests.serving.tracker.chrome import Chrome, chrome, find
 PAGE = Path(__file__).parents[3] / "examples" / "tracker" / "index.html"
 SECRETS = ("ann@secret.example", "typed-secret", "password-secret")
 DEADLINE = 90.0
+WEIGHTS = {"round": 0.5, "exact": 0.5}
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -211,6 +213,9 @@ def test_what_is_done_on_a_page_is_in_the_topic_and_nothing_that_was_typed(
     assert len({event["session_id"] for event in distinct}) == 1
     assert {event["app_version"] for event in distinct} == {"1.0"}
     assert {event["browser"] for event in distinct} != {None}
+    for seen_variant in (event for event in distinct if event.get("variant")):
+        user = seen_variant["anonymous_id"]
+        assert seen_variant["variant"] == assign("price-tag", user, WEIGHTS.items())
     vitals = [dict_of(event) for event in distinct if event.get("name") == "web_vitals"]
     assert any(float(figures.get("lcp_ms") or 0) > 0 for figures in vitals)
     elements = {event["element_id"] for event in distinct if event.get("element_id")}
