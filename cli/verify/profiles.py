@@ -44,7 +44,6 @@ class Profile:
         self.by_day: defaultdict[int, Counter[str]] = defaultdict(Counter)
         self.day_genres: defaultdict[int, set[str]] = defaultdict(set)
         self.country: tuple[int, str] | None = None
-        self.events_through = -1
 
     def add(self, event: Mapping[str, Any]) -> None:
         get, time = event.get, event["timestamp"]
@@ -94,6 +93,22 @@ class Profile:
         day = self.by_day[started_at // DAY_MS]
         day["sessions"] += 1
         day["ms"] += duration
+
+    def of_day(self, day: int) -> dict[str, Any]:
+        """The fields of the record of a day."""
+        did = self.by_day[day]
+        created, completed = did["created"], did["completed"]
+        rate = completed / created if created else None
+        return {
+            "events": did["events"],
+            "sessions": did["sessions"],
+            "minutes": did["ms"] / 60_000,
+            "tasks_created": created,
+            "tasks_completed": completed,
+            "completion_rate": rate,
+            "productivity_score": 70 * min(rate or 0, 1) + 6 * min(completed, 5),
+            "genres": sorted(self.day_genres[day]),
+        }
 
     def _fade(self, name: str, day: int, points: int) -> None:
         self.fading[name][day // EPOCH_DAYS] += points * _weight(day)
@@ -238,12 +253,16 @@ class ProfileFold:
 
     def __init__(self) -> None:
         self.users: defaultdict[User, Profile] = defaultdict(Profile)
+        self.links: dict[tuple[str, str], int] = {}
+        """The earliest `identify` with both, by anonymous_id and user_id."""
 
-    def add(self, partition: int, offset: int, event: Mapping[str, Any]) -> None:
+    def add(self, partition: int, event: Mapping[str, Any]) -> None:
         """An accepted event of somebody who may be known."""
-        profile = self.users[partition, event.get("user_id") or event["anonymous_id"]]
-        profile.add(event)
-        profile.events_through = offset
+        user, anonymous = event.get("user_id"), event.get("anonymous_id")
+        self.users[partition, user or anonymous or ""].add(event)
+        if event["event_type"] == "identify" and user and anonymous:
+            time, pair = event["timestamp"], (anonymous, user)
+            self.links[pair] = min(self.links.get(pair, time), time)
 
 
 def day_of(profile: Profile, watermark: int) -> int:

@@ -73,7 +73,7 @@ class Users:
             return
         of = self._partitions[partition]
         user = event.get("user_id") or event["anonymous_id"]
-        self.profiles.add(partition, offset, event)
+        self.profiles.add(partition, event)
         of.known.setdefault(user)
         of.touched.add(user)
         visits = of.visits[user]
@@ -86,6 +86,10 @@ class Users:
         for partition, of in self._partitions.items():
             if of.watermark is not None:
                 self._close(partition, of, of.watermark)
+
+    def watermark(self, partition: int) -> int:
+        """How far time is there; 0 before any event."""
+        return self._partitions[partition].watermark or 0
 
     def _pass(self, partition: int, timestamp: int) -> None:
         """Time goes on to at least this; whoever is due on the way is looked at."""

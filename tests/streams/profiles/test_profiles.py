@@ -55,8 +55,8 @@ def test_profiles_are_those_of_a_plain_fold_whatever_the_order_and_the_batches(
     cuts = data.draw(st.lists(st.integers(0, len(events)), max_size=4))
     state, names = folded(shuffled, tuple(cuts))
     oracle = ProfileFold()
-    for offset, one in enumerate(events):
-        oracle.add(0, offset, one)
+    for one in events:
+        oracle.add(0, one)
     day = 20_000 + data.draw(st.integers(40, 140))
     found = records(state, names, {one["user_id"] for one in events}, day)
     assert len(found) == len(oracle.users)
@@ -79,8 +79,8 @@ def test_days_long_ago_are_counted_and_streaks_over_the_window_are_whole(
     cuts = data.draw(st.lists(st.integers(0, len(events)), max_size=6))
     state, names = folded(events, tuple(cuts))
     oracle = ProfileFold()
-    for offset, one in enumerate(events):
-        oracle.add(0, offset, one)
+    for one in events:
+        oracle.add(0, one)
     last = max(days) + data.draw(st.integers(0, 40))
     found = records(state, names, {"ann"}, last)["ann"]
     assert_same(oracle.users[0, "ann"].as_of(last), found)
