@@ -14,6 +14,7 @@ import click
 from streamgauge.cli import output
 from streamgauge.cli.commands.simulate import simulation, world_options
 from streamgauge.cli.commands.verify import configuration
+from streamgauge.cli.demo import experiment
 from streamgauge.cli.demo.figures import Figures, Reader
 from streamgauge.cli.demo.result import Result, count_keys
 from streamgauge.cli.demo.sources import File, Sending, Source, World
@@ -81,18 +82,24 @@ def demo(
         stack.announce()
         title = f"Streamgauge · Kafka {stack.settings.kafka} ({stack.kind})"
         with View(title, source.total) as view:
+            if isinstance(source, World):
+                experiment.begin(stack.settings)
             finished = _follow(stack, source, view)
             if not finished:  # Ctrl-C
                 view.say("stopped")
                 return
             report = _verify(stack, source, view)
         result = _result(stack, source, report, time.monotonic() - began)
+        look = _look(stack)
         if not as_json:
             click.echo(result.text() if report.ok else f"{report.text()}\n{result.text()}")
+            if look is not None:
+                click.echo(look.text())
         elif not report.ok:
             click.echo(report.text(), err=True)
         if as_json:
-            click.echo(json.dumps({**result.as_dict(), **stack.addresses}))
+            told = {"experiment": None if look is None else look.as_dict()}
+            click.echo(json.dumps({**result.as_dict(), **told, **stack.addresses}))
         if keep:
             _wait(stack)
     if not result.verified:
@@ -169,6 +176,14 @@ def _result(stack: Stack, source: Source, report: Report, seconds: float) -> Res
         redis_keys=count_keys(stack.settings.need("redis"), stack.settings.namespace),
         seconds=seconds,
     )
+
+
+def _look(stack: Stack) -> experiment.Look | None:
+    """The last one at the simulated world's experiment."""
+    reader = _reader(stack)
+    looks = reader.looks()
+    reader.close()
+    return looks[-1] if looks else None
 
 
 def _reader(stack: Stack) -> Reader:
