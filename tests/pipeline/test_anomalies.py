@@ -1,0 +1,85 @@
+"""Anomalies on real Kafka: both stages killed again and again, nothing said twice, all proved.
+
+simulate ──> worker (kill -9) ──> anomaly-points ──> anomalies ──> Postgres
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+
+from streamgauge.cli.settings import Settings
+from streamgauge.cli.stack.stack import Stack
+from streamgauge.cli.verify import VerifyConfig, verify
+from streamgauge.cli.verify.log import Log
+from streamgauge.producers import RecordProducer
+from streamgauge.producers.simulator import Rates, Simulation, simulate
+from streamgauge.schemas.codec import Codec
+from streamgauge.schemas.registry import open_registry
+
+EVENTS = 12_000
+KILLS = 3
+
+
+def test_flags_survive_kills_and_are_not_repeated(
+    kafka: str, postgres: str, namespace: str, registry_url: str, tmp_path: Path
+) -> None:
+    settings = Settings(
+        kafka=kafka,
+        postgres=postgres,
+        redis="redis://127.0.0.1:1",  # nobody reads it
+        registry=registry_url,
+        namespace=namespace,
+        dir=tmp_path,
+    )
+    with Stack(settings, tmp_path / "stack", sinks=("postgres",)) as stack:
+        client = RecordProducer(kafka=kafka, registry=registry_url, namespace=namespace)
+        log = Log({"bootstrap.servers": kafka})
+        rates = Rates(duplicates=0.01, late=0.01, broken=0.001)
+        # Three hours of traffic, with what the simulator's world holds: errors, slow answers.
+        looks = iter(range(1, KILLS + 1))
+        due = next(looks)
+
+        def killed(truth: object) -> None:
+            nonlocal due
+            if due and client.stats.acknowledged > due * EVENTS // (KILLS + 1):
+                worker = next(c for c in stack.children if c.name.startswith("worker"))
+                if worker.pid is not None:
+                    os.kill(worker.pid, signal.SIGKILL)
+                stack.check()
+                due = next(looks, 0)
+
+        simulation = Simulation(
+            events=EVENTS, seed=5, rates=rates, span_ms=10_800_000, rate=EVENTS / 8
+        )
+        simulate(client, simulation, progress=killed)
+        report = verify(
+            VerifyConfig(
+                kafka={"bootstrap.servers": kafka},
+                registry=registry_url,
+                namespace=namespace,
+                postgres=postgres,
+                timeout=120,
+            )
+        )
+        assert report.ok, report.text()
+        assert not due  # every kill
+        topic = f"{namespace}.anomalies"
+        codec = Codec(open_registry(registry_url))
+        words = [
+            codec.decode(message.value() or b"").record
+            for chunk in log.read(topic, *log.bounds(topic))
+            for message in chunk
+        ]
+        log.close()
+    assert report.keys["anomaly-points"] > 1_000
+    assert not [
+        w for w, n in Counter((w["anomaly_id"], w["version"]) for w in words).items() if n > 1
+    ]
+    told = {(w["series"], w["detector"], w["severity"], w["is_final"]) for w in words}
+    for level in ("error_rate", "response_p95"):
+        series = "response_time_quantiles_p95" if level == "response_p95" else level
+        assert (series, f"threshold:{level}", "red", False) in told
+        assert (series, f"threshold:{level}", "red", True) in told
