@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from streamgauge.cli.commands.schemas import as_yaml
+from streamgauge.schemas import asyncapi, events
 from streamgauge.schemas.asyncapi import document
 from streamgauge.schemas.avro import RECORDS
 from streamgauge.schemas.events import EVENT_TYPES
@@ -72,8 +73,8 @@ def test_every_topic_says_key_schemas_partitions_retention_and_what_a_repeated_k
     }
     assert kept["events"]["retention.ms"] == 7 * DAY_MS
     assert kept["metrics"]["retention.ms"] == -1
-    events = said["channels"]["events"]["messages"]
-    assert {cls.__name__ for cls in EVENT_TYPES.values()} <= set(events)
+    written = said["channels"]["events"]["messages"]
+    assert {cls.__name__ for cls in EVENT_TYPES.values()} <= set(written)
 
 
 def test_payloads_are_the_avro_schemas(said: dict[str, Any]) -> None:
@@ -89,9 +90,13 @@ def test_namespace_and_partitions_are_told() -> None:
     assert channel["bindings"]["kafka"]["partitions"] == 12
 
 
-def test_the_committed_document_is_that_of_the_topics_and_classes() -> None:
+def test_the_committed_document_is_that_of_the_topics_and_classes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     committed = yaml.safe_load((ROOT / "docs" / "asyncapi.yaml").read_text())
     # Types that other tests have declared are not ours.
+    built_in = {n: c for n, c in EVENT_TYPES.items() if c.__module__ == events.__name__}
+    monkeypatch.setattr(asyncapi, "EVENT_TYPES", built_in)
     ours = document(committed["info"]["version"])
     assert as_yaml(committed) == as_yaml(ours), (
         "run: streamgauge schemas docs --out docs/asyncapi.yaml"
