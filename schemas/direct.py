@@ -16,7 +16,7 @@ import json
 import typing
 from collections.abc import Callable, Iterable
 from struct import Struct
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 import annotated_types
 from pydantic import BaseModel, BeforeValidator
@@ -156,7 +156,7 @@ def _writer(field: FieldInfo, prefix: bytes) -> Write | None:
         return _times(prefix) if rest == TIME_RULES else None
     if kind == tuple[Property, ...] and before == [pairs] and not rest:
         return _properties(prefix)
-    bounds = _bounds(rest)
+    bounds = _bounds(kind, rest)
     if before or bounds is None or kind not in PRIMITIVE:
         return None
     return PRIMITIVE[kind](prefix, *bounds)
@@ -175,15 +175,15 @@ def _bare(annotation: Any, rules: list[Any]) -> tuple[Any, list[Any]]:
     return annotation, rules
 
 
-def _bounds(rules: list[Any]) -> tuple[float, float] | None:
+def _bounds(of: Any, rules: list[Any]) -> tuple[float, float] | None:
     """The least and the greatest value, both included; None for rules of another kind."""
     least, most = -MAX_FLOAT, MAX_FLOAT
     for rule in rules:
         if isinstance(rule, annotated_types.Ge):
-            least = max(least, rule.ge)  # type: ignore[type-var]
+            least = max(least, cast(float, rule.ge))
         elif isinstance(rule, annotated_types.Le):
-            most = min(most, rule.le)  # type: ignore[type-var]
-        elif isinstance(rule, annotated_types.Lt) and isinstance(rule.lt, int):
+            most = min(most, cast(float, rule.le))
+        elif isinstance(rule, annotated_types.Lt) and isinstance(rule.lt, int) and of is int:
             most = min(most, rule.lt - 1)
         else:
             return None
@@ -285,7 +285,8 @@ def _properties(prefix: bytes) -> Write:
             return None
         out = [prefix, varint(len(items))] if items else [prefix]
         for name, item in items:
-            key, data = text(name), NULL
+            key = text(name)
+            data: bytes | None = NULL
             if item is not None:
                 if type(item) is not str:
                     item = json.dumps(item, separators=(",", ":"), default=str)

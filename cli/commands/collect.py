@@ -161,7 +161,7 @@ def _run(settings: Settings, **flags: Any) -> int:
 def _run_processes(settings: Settings, processes: int, flags: dict[str, Any]) -> None:
     if not flags["port"]:
         raise click.UsageError("several processes share one port: give --port")
-    given = [argument for argument in _arguments(flags) if argument]
+    given = arguments(flags)
     logs = settings.dir / "logs"
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -187,7 +187,7 @@ def _run_processes(settings: Settings, processes: int, flags: dict[str, Any]) ->
         group.stop()
 
 
-def _arguments(flags: dict[str, Any]) -> list[str]:
+def arguments(flags: dict[str, Any]) -> list[str]:
     """The command line of the flags, for a process of several."""
     given = []
     for name, value in flags.items():

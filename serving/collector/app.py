@@ -13,7 +13,7 @@ import hashlib
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import resources
 from typing import Any
 
@@ -27,7 +27,7 @@ from starlette.routing import Route
 from streamgauge.schemas.registry import open_registry
 from streamgauge.serving.collector import addresses, telemetry
 from streamgauge.serving.collector.delivery import Delivery
-from streamgauge.serving.collector.events import Door, Endpoint
+from streamgauge.serving.collector.events import Door, Endpoint, Receive, Scope, Send
 from streamgauge.serving.collector.intake import Intake
 from streamgauge.serving.collector.keys import KeyRing, load
 from streamgauge.serving.collector.openapi import document
@@ -35,6 +35,8 @@ from streamgauge.serving.collector.settings import CollectorConfig
 from streamgauge.serving.collector.waiting import SpoolBuffer
 
 logger = logging.getLogger(__name__)
+
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 RELOAD_S = 2.0
 TRACKER_SECONDS = 3600
@@ -97,8 +99,22 @@ class Collector:
                 logger.error("the old write keys stay: %s", error)
 
 
-def create_app(collector: Collector) -> Starlette:
-    """The app of a collector."""
+def create_app(collector: Collector) -> App:
+    """The app of a collector: the routes for events by themselves, all others by Starlette."""
+    endpoints = {
+        "/v1/events": Endpoint(collector.door, single=True),
+        "/v1/batch": Endpoint(collector.door, single=False),
+    }
+    others = _others(collector)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint = endpoints.get(scope["path"]) if scope["type"] == "http" else None
+        await (endpoint or others)(scope, receive, send)
+
+    return app
+
+
+def _others(collector: Collector) -> Starlette:
     config, door, delivery = collector.config, collector.door, collector.delivery
 
     async def live(request: Request) -> Response:
@@ -123,8 +139,6 @@ def create_app(collector: Collector) -> Starlette:
         return Response(generate_latest(_registry()), media_type=CONTENT_TYPE_LATEST)
 
     routes = [
-        Route("/v1/events", Endpoint(door, single=True)),
-        Route("/v1/batch", Endpoint(door, single=False)),
         Route("/tracker.js", _tracker(), methods=["GET"]),
         Route("/live", live, methods=["GET"]),
         Route("/ready", ready, methods=["GET"]),

@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
 
 from streamgauge.producers.errors import SpoolFull
 from streamgauge.producers.spool import Spool
@@ -21,6 +22,8 @@ from streamgauge.schemas.topics import DEAD_LETTERS, EVENTS
 from streamgauge.serving.collector.intake import Record
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 TOPICS = (EVENTS.name, DEAD_LETTERS.name)
 FRAME = struct.Struct("<BI")
@@ -72,7 +75,7 @@ class SpoolBuffer:
         finally:
             self._writer = None
 
-    async def _run(self, call, *arguments):  # type: ignore[no-untyped-def]
+    async def _run(self, call: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call, *arguments)
 
     def _keep(self, groups: Sequence[list[bytes]]) -> list[bool]:
