@@ -34,18 +34,21 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "topics": ("topics:topics", "List, create, tail and purge topics."),
     "schemas": ("schemas:schemas", "List, show, check and register event schemas."),
     "metrics": ("metrics:metrics", "List, show, validate and query metrics."),
+    "users": ("users:users", "What is known of a user, and what happened when."),
     "segments": ("segments:segments", "Who is in which segment, why, and by which rules."),
     "experiments": ("experiments:experiments", "Run experiments, analyse and plan them."),
     "anomalies": ("anomalies:anomalies", "Detect anomalies in a series; list the alert levels."),
     "state": ("state:state", "Committed offsets and lag by partition; checkpoints of state."),
     "dlq": ("dlq:dlq", "List, export and replay dead letters."),
     "kafka": ("kafka:kafka", "Start and stop a real Kafka on this machine."),
+    "refresh": ("users:refresh", "Refresh the materialised views of users, behind readers' backs."),
     "completion": ("completion:completion", "Shell completion for bash, zsh and fish."),
 }
 # Names people already know.
 ALIASES: Mapping[str, tuple[str, str]] = {
     "start": ("up:up", "The same as `up`."),
     "process-events": ("worker:process_events", "The same as `worker --until-end`."),
+    "analyze-users": ("users:analyze_users", "The same as `users show`."),
     "simulate-data": ("simulate:simulate_data", "The same as `simulate --events N`."),
 }
 
