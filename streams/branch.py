@@ -19,7 +19,7 @@ Invariants: nothing but the log decides a value; `process` and `flush` touch the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -29,6 +29,7 @@ from streamgauge.schemas.records import Control
 from streamgauge.streams.engine.task import Output
 from streamgauge.streams.metrics import fate
 from streamgauge.streams.metrics.fate import Fates
+from streamgauge.streams.metrics.keys import firsts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,8 @@ class Accepted:
     """Of the partition, before each of them; fate.NONE before the first."""
     watermarks: Mapping[int, int]
     """After the batch, of the partitions in it; ticks advance it too."""
+    began: Mapping[int, int] = field(default_factory=dict)
+    """Before the batch; of partitions that had none, the first one."""
     controls: tuple[Placed, ...] = ()
 
     @staticmethod
@@ -62,11 +65,18 @@ class Accepted:
         place = pl.DataFrame({"watermark": fates.watermark})
         ticks = frame.select("partition", "offset", "control").hstack(place)
         marked = ticks.filter(pl.Series(fates.verdict == fate.IS_TICK)).drop_nulls("control")
-        partitions = frame["partition"].unique().to_list()
+        partition = frame["partition"].to_numpy()
+        first = firsts(partition).nonzero()[0]
+        partitions = partition[first].tolist()
+        known = (fates.watermark != fate.NONE).nonzero()[0]
+        known = known[firsts(partition[known])]
+        began = {p: fates.watermarks[p] for p in partitions}
+        began |= zip(partition[known].tolist(), fates.watermark[known].tolist(), strict=True)
         return Accepted(
             frame=frame if wanted.all() else frame.filter(pl.Series(wanted)),
             watermark=fates.watermark[wanted],
-            watermarks={partition: fates.watermarks[partition] for partition in partitions},
+            watermarks={p: fates.watermarks[p] for p in partitions},
+            began=began,
             controls=tuple(
                 Placed(
                     partition=partition,
@@ -85,6 +95,7 @@ class Accepted:
             frame=self.frame.filter(pl.Series(wanted)),
             watermark=self.watermark[wanted],
             watermarks={p: at for p, at in self.watermarks.items() if p in partitions},
+            began=self.began,
             controls=tuple(placed for placed in self.controls if placed.partition in partitions),
         )
 
@@ -100,6 +111,7 @@ class Accepted:
             frame=self.frame.filter(pl.Series(wanted)),
             watermark=self.watermark[wanted],
             watermarks=self.watermarks,
+            began=self.began,
             controls=self.controls,
         )
 

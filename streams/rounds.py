@@ -99,16 +99,14 @@ def rounds(
     before: Mapping[int, int],
     after: Mapping[int, int],
 ) -> Rounds:
-    """All of a batch; `before` and `after` are watermarks of the partitions in it."""
+    """All of a batch; `before` and `after` are watermarks of the partitions in it, or at first the
+    first one."""
     here = np.isin(waiting.partition, list(after))
     elsewhere, waiting = waiting.take(~here), waiting.take(here)
     every = _joined(events, finals, waiting)
     hour = every.minute // HOUR_MS
-    base = {
-        p: before[p] // HOUR_MS if before.get(p, NONE) != NONE else _first(every, p, after[p])
-        for p in after
-    }
-    last = {p: after[p] // HOUR_MS for p in after if after[p] != NONE}
+    base = {p: before[p] // HOUR_MS for p in after}
+    last = {p: after[p] // HOUR_MS for p in after}
     stage = hour - _spread(base, every.partition)
     order = np.lexsort((every.minute, every.user, stage))
     generation = _generation(order, stage, every)
@@ -153,12 +151,6 @@ def _joined(*items: Items) -> Items:
         user=np.concatenate([one.user for one in items]),
         minute=np.concatenate([one.minute for one in items]),
     )
-
-
-def _first(items: Items, partition: int, after: int) -> int:
-    """The hour in which a partition begins."""
-    mine = items.minute[items.partition == partition]
-    return int(mine.min() if len(mine) else after) // HOUR_MS
 
 
 def _spread(values: Mapping[int, int], partition: Array) -> Array:

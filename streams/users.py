@@ -32,7 +32,6 @@ from streamgauge.schemas.segments import Rules
 from streamgauge.streams.branch import Accepted, Branch, Horizon, Placed
 from streamgauge.streams.engine.task import Output
 from streamgauge.streams.metrics.fate import NONE
-from streamgauge.streams.metrics.keys import firsts
 from streamgauge.streams.profiles.feed import Profiles
 from streamgauge.streams.profiles.profiles import Finals
 from streamgauge.streams.rounds import MINUTE_MS, Items, Rounds, minutes, rounds
@@ -179,6 +178,7 @@ class Users(Branch):
         """Through a batch that the sessions have seen, piece by piece."""
         frame, watermark = self._known(accepted)
         finals = self._finals()
+        self._begin(accepted)
         after = {p: at for p, at in accepted.watermarks.items() if at != NONE}
         changes = sorted(
             (placed for placed in accepted.controls if placed.control.kind == SEGMENTS),
@@ -255,6 +255,7 @@ class Users(Branch):
         self._sessions.replay(accepted)
         frame, watermark = self._known(accepted)
         after = {p: at for p, at in accepted.watermarks.items() if at != NONE}
+        self._begin(accepted)
         found = self._rounds(frame, watermark, Items.none(), after)
         self._time = Time(watermarks={**self._time.watermarks, **after}, waiting=found.waiting)
         for part in self._profiles.digest(frame).parts():
@@ -271,10 +272,13 @@ class Users(Branch):
             user=user_keys(frame["user_key"], partition),
             minute=minutes(frame["timestamp"].to_numpy(), watermark),
         )
-        first = firsts(partition).nonzero()[0]
-        began = dict(zip(partition[first].tolist(), watermark[first].tolist(), strict=True))
-        before = {**began, **self._time.watermarks}
-        return rounds(events, finals, self._time.waiting, before, after)
+        return rounds(events, finals, self._time.waiting, self._time.watermarks, after)
+
+    def _begin(self, accepted: Accepted) -> None:
+        """From the first watermark of a partition on, full hours are looked at."""
+        began = {p: at for p, at in accepted.began.items() if at != NONE}
+        watermarks = {**began, **self._time.watermarks}
+        self._time = replace(self._time, watermarks=watermarks)
 
     def _known(self, accepted: Accepted) -> tuple[pl.DataFrame, Array]:
         """Events that count for their users, and the watermarks before them."""

@@ -17,6 +17,7 @@ from streamgauge.cli.verify import (
     profile_targets,
     redis,
     segment_targets,
+    session_targets,
 )
 from streamgauge.cli.verify.anomalies import Minutes
 from streamgauge.cli.verify.cells import Cell, CellKey
@@ -26,6 +27,7 @@ from streamgauge.cli.verify.log import Log, Offsets
 from streamgauge.cli.verify.postgres import Tables
 from streamgauge.cli.verify.redis import Counters
 from streamgauge.cli.verify.report import Comparison, Difference
+from streamgauge.cli.verify.sessions import Sessions
 from streamgauge.cli.verify.topics import Topics
 from streamgauge.cli.verify.users import Users
 from streamgauge.cli.verify.waiting import Waiting
@@ -55,6 +57,7 @@ class Expected:
     experiments: Experiments | None = None  # None: events keep coming
     users: Users | None = None  # likewise
     minutes: Minutes | None = None
+    sessions: Sessions | None = None
 
     def kept(self, cells: Mapping[CellKey, Cell]) -> dict[CellKey, Cell]:
         """The cells that can be compared."""
@@ -102,6 +105,7 @@ class Targets:
             *_SAID,
             *experiment_targets.TABLES,
             *segment_targets.TABLES,
+            *session_targets.TABLES,
             *profile_targets.TABLES,
             topics.ANOMALIES.name,
         ):
@@ -137,6 +141,12 @@ class Targets:
         if expected.experiments:
             yield from experiment_targets.compare_experiments(
                 expected.experiments, self._config, self.log, codec, self.tables
+            )
+        if expected.sessions:
+            yield from session_targets.compare_sessions(
+                expected.sessions,
+                *(self._config, self.log, codec, self.tables),
+                closed_only=expected.users is None,
             )
         if expected.users:
             yield from profile_targets.compare_profiles(

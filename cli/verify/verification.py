@@ -22,6 +22,7 @@ from streamgauge.cli.verify.errors import CutNotCoveredError
 from streamgauge.cli.verify.experiments import Experiments
 from streamgauge.cli.verify.recompute import AGENT_FAILED, Raw, Recomputation
 from streamgauge.cli.verify.report import Comparison, Report
+from streamgauge.cli.verify.sessions import Sessions
 from streamgauge.cli.verify.targets import Expected, Targets
 from streamgauge.cli.verify.users import Users
 from streamgauge.cli.verify.waiting import Progress, Waiting
@@ -57,6 +58,7 @@ class _Verification:
         self._experiments = Experiments(consent_denied=denied)
         rules = load_rules(config.segments) if config.segments else segments.builtin()
         self._users = Users(rules, lateness_ms=config.lateness_ms, consent_denied=denied)
+        self._sessions = Sessions(lateness_ms=config.lateness_ms, consent_denied=denied)
         self._watched = watched(definitions, alerts.chosen(config.alerts, definitions)).grains()
         everything = (*grains, *self._watched)
         self._oracle = Recomputation(
@@ -64,7 +66,7 @@ class _Verification:
             EventDecoder(self._targets.registry, translate.columns(everything)),
             lateness_ms=config.lateness_ms,
             consent_denied=denied,
-            folds=(self._experiments, self._users),
+            folds=(self._experiments, self._users, self._sessions),
             watched=self._watched,
             settle_ms=SETTLE_MS,
         )
@@ -127,6 +129,7 @@ class _Verification:
             is_compared=oracle.closed if self._closed_only else _always,
             experiments=None if self._closed_only else self._experiments,
             users=None if self._closed_only else self._users,
+            sessions=self._sessions,
             minutes=Minutes(
                 points=oracle.points(),
                 done={partition: oracle.done(partition) for partition in self._read},

@@ -48,6 +48,7 @@ def through(log: Log, sizes: list[int]) -> dict[tuple[int, int], list[tuple[str,
         before, after, watermark = dict(marks), dict(marks), []
         for p, _, time in batch:
             watermark.append(after.get(p, NONE))
+            before.setdefault(p, time)
             after[p] = max(after.get(p, NONE), time)
         partition, user, time = (np.array(column) for column in zip(*batch, strict=True))
         key = partition * 100 + user
