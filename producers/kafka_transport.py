@@ -62,6 +62,9 @@ class KafkaTransport:
             # After a bounce the next try comes soon.
             "reconnect.backoff.ms": 50,
             "reconnect.backoff.max.ms": 1000,
+            # The ledger says it, not every refused connection a line.
+            "log_level": 0,
+            "error_cb": self._met,
             **kafka,
             "partitioner": PARTITIONER,
         }
@@ -71,6 +74,7 @@ class KafkaTransport:
         self._make_producer = make_producer
         self._producer: Any = None
         self._interrupted = False
+        self._trouble = ""
 
     def send(self, events: Sequence[Ready], timeout: float) -> list[Answer]:
         deadline = time.monotonic() + timeout
@@ -86,7 +90,7 @@ class KafkaTransport:
             if not batch.answered:
                 raise Unavailable(
                     f"Kafka acknowledged none of {len(events)} events within {timeout:g} s"
-                    f"{batch.why}"
+                    f"{batch.why or self._trouble}"
                 )
         return list(batch.answers)
 
@@ -101,6 +105,10 @@ class KafkaTransport:
             # librdkafka's threads did not survive the fork: even freeing it would wait for them.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._producer))
         self._producer = None
+
+    def _met(self, error: KafkaError) -> None:
+        """What librdkafka has to say of its connections."""
+        self._trouble = f": {error.str()}"
 
     def _encoded(self, events: Sequence[Ready], batch: _Batch) -> list[tuple[int, bytes, bytes]]:
         records = []
@@ -125,6 +133,7 @@ class KafkaTransport:
     def _open(self, timeout: float) -> Any:
         if self._producer is None:
             # Given up here a moment after us, so that whoever comes first is us.
+            self._trouble = ""
             limit = {"message.timeout.ms": max(int(timeout * 1000) + 1000, 1000)}
             try:
                 self._producer = self._make_producer({**limit, **self._settings})

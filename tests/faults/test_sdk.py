@@ -207,35 +207,32 @@ def test_a_million_events_by_the_sdk_survive_bounces_kills_and_a_full_spool(
     apps = Applications(
         tmp_path, **to, timeout_s=3, max_events=5000, block_s=0.2, spool_bytes=10 << 20
     )
-    stop = threading.Event()
     whole = SOAK / RATE
-    quarter = whole / 4
+    kills = [chance.uniform(0.1, 0.2) * whole for _ in range(3)]
 
-    def trouble():
-        for _ in range(5):
-            if stop.wait(chance.uniform(0.5, 1) * whole / 8):
-                return
-            broker.kill() if chance.random() < 0.5 else broker.stop()
-            time.sleep(chance.uniform(0, 8))
-            broker.start()
-            if way == "collector":
-                time.sleep(chance.uniform(1, 5))
-                collector.kill()
-                time.sleep(chance.uniform(0, 3))
-                collector.start()
-                collector.await_answer()
+    def applications():
+        for kill_after in (*kills, None):
+            app = apps.start(SOAK // 4, rate=RATE)
+            try:
+                app.wait(kill_after)
+            except subprocess.TimeoutExpired:
+                killed(app)
 
-    troubling = threading.Thread(target=trouble)
-    troubling.start()
-    for kill_after in (*(chance.uniform(0.4, 0.9) * quarter for _ in range(3)), 0):
-        app = apps.start(SOAK // 4, rate=RATE)
-        try:
-            app.wait(kill_after or 1200)
-        except subprocess.TimeoutExpired:
-            killed(app)
-    troubling.join()
+    running = threading.Thread(target=applications)
+    running.start()
+    for _ in range(5):  # here, for what a thread has started ends with it
+        time.sleep(chance.uniform(0.5, 1) * whole / 8)
+        broker.kill() if chance.random() < 0.5 else broker.stop()
+        time.sleep(chance.uniform(0, 8))
+        broker.start()
+        if way == "collector":
+            time.sleep(chance.uniform(1, 5))
+            collector.kill()
+            time.sleep(chance.uniform(0, 3))
+            collector.start()
+            collector.await_answer()
+    running.join()
     assert apps.start(0, rate=1).wait(600) == 0, (tmp_path / "app.log").read_text()[-3000:]
-    stop.set()
     topic = in_topic(broker.bootstrap, registry_url, namespace)
     counts = apps.check(set(topic))
     twice = sum(number - 1 for number in topic.values())

@@ -16,7 +16,7 @@ import gevent
 TO = sys.argv[1:]
 def make(**settings):
     if TO[0] == "kafka":
-        kafka = {"bootstrap.servers": TO[1], "log_level": 0}
+        kafka = {"bootstrap.servers": TO[1]}
         return Client(kafka, TO[2], TO[3], **settings)
     return Client(endpoint=TO[1], write_key="key", **settings)
 

@@ -1,6 +1,5 @@
 """One suite for all ways out, and what each of them alone can meet."""
 
-import json
 import socket
 import threading
 import time
@@ -8,7 +7,7 @@ import time
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from streamgauge.producers import Client, Unavailable
+from streamgauge.producers import Client, Unavailable, Undelivered
 from streamgauge.producers.collector_transport import CollectorTransport
 from streamgauge.producers.kafka_transport import KafkaTransport
 from streamgauge.producers.preparation import Ready
@@ -19,7 +18,6 @@ from streamgauge.schemas.events import Custom, PageView, Search
 
 from .collector_double import CollectorDouble, reply
 
-QUIET = {"log_level": 0}
 NOWHERE = "127.0.0.1:1"
 
 
@@ -42,7 +40,7 @@ class Kafka:
     """The way straight to the broker, and what is in the topic then."""
 
     def __init__(self, broker, registry, namespace, read, codec):
-        self.transport = KafkaTransport({"bootstrap.servers": broker, **QUIET}, registry, namespace)
+        self.transport = KafkaTransport({"bootstrap.servers": broker}, registry, namespace)
         self.topic = f"{namespace}.events"
         self._read, self._codec = read, codec
 
@@ -117,7 +115,7 @@ def test_it_can_be_closed_twice_and_abandoned(way):
 
 
 def test_kafka_says_where_an_event_is(broker, registry, namespace):
-    transport = KafkaTransport({"bootstrap.servers": broker, **QUIET}, registry, namespace)
+    transport = KafkaTransport({"bootstrap.servers": broker}, registry, namespace)
     first, second = transport.send(searches(2), 20)
     assert (second.partition, second.offset) == (first.partition, first.offset + 1)
     transport.close()
@@ -132,9 +130,7 @@ def test_an_unreachable_kafka_is_given_up_within_the_timeout_and_made_anew(regis
 
     from confluent_kafka import Producer
 
-    transport = KafkaTransport(
-        {"bootstrap.servers": NOWHERE, **QUIET}, registry, make_producer=make
-    )
+    transport = KafkaTransport({"bootstrap.servers": NOWHERE}, registry, make_producer=make)
     for _ in range(2):
         began = time.monotonic()
         with pytest.raises(Unavailable, match="acknowledged none of 3"):
@@ -240,11 +236,12 @@ def test_settings_that_librdkafka_refuses_are_told(registry, caplog):
     while "no.such" not in caplog.text and time.monotonic() < deadline:
         time.sleep(0.01)
     assert "no.such" in caplog.text
-    client._intake.close()
+    with pytest.raises(Undelivered):
+        client.close(0.1)
 
 
 def test_an_interrupted_send_returns_soon(registry):
-    transport = KafkaTransport({"bootstrap.servers": NOWHERE, **QUIET}, registry)
+    transport = KafkaTransport({"bootstrap.servers": NOWHERE}, registry)
     threading.Timer(0.2, transport.interrupt).start()
     began = time.monotonic()
     with pytest.raises(Unavailable):
@@ -318,7 +315,7 @@ def test_a_batch_refused_as_a_whole_is_halved_until_one_is_to_blame(collector, s
     answers = CollectorTransport(collector.address, "key").send(batch, 20)
     assert [isinstance(answer, Delivered) for answer in answers] == [n != 3 for n in range(8)]
     assert answers[3].reason == reason
-    assert [event["query"] for event in collector.events] == list("01245678"[:3]) + list("4567")
+    assert [event["query"] for event in collector.events] == list("0124567")
 
 
 @pytest.mark.parametrize(
@@ -392,8 +389,6 @@ def test_the_client_obeys_retry_after_and_sends_everything_once(collector):
         assert time.monotonic() - began >= 1
         assert client.stats().delivered == 250
     assert [event["event_id"] for event in collector.events] == ids
-    assert json.dumps(collector.events[0])
-    assert max(len(collector.requests), 3) >= 3
 
 
 def test_events_that_are_to_be_sent_again_keep_their_ids_and_the_others_are_not_repeated(collector):
