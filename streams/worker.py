@@ -37,7 +37,8 @@ from streamgauge.streams.engine import App, Output, memory
 from streamgauge.streams.engine.health import add_pages, reporting
 from streamgauge.streams.engine.standby import Standby
 from streamgauge.streams.engine.task import Record
-from streamgauge.streams.experiments.tasks import ExperimentResults, ExposureBranch
+from streamgauge.streams.experiments.branch import ExposureBranch
+from streamgauge.streams.experiments.tasks import ExperimentResults
 from streamgauge.streams.metrics.tasks import MetricMerge, MetricSource
 from streamgauge.streams.users import users
 

@@ -87,9 +87,8 @@ def _partials(fold: Experiments, rows: list[dict[str, Any]]) -> Iterator[Compari
 def _figures(fold: Experiments) -> dict[tuple[str, str, str], Figures]:
     """Of each experiment that has begun, metric and variant."""
     parts: dict[tuple[str, str, str], list[Statistics]] = defaultdict(list)
-    for (_, *place), statistics in fold.statistics().items():
-        name, variant, metric = place
-        parts[name, metric, variant].append(statistics)
+    for (_, name, variant, asked), statistics in fold.statistics().items():
+        parts[name, asked, variant].append(statistics)
     excluded: dict[str, int] = defaultdict(int)
     for (_, name), users in fold.excluded().items():
         excluded[name] += users

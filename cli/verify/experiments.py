@@ -276,8 +276,9 @@ def _field(name: str, event: Mapping[str, Any]) -> Any:
             position, action = event.get("position_ms"), event.get("action")
             if action == "complete" and position is None:
                 position = event.get("duration_ms")
-            ended = action in ("complete", "skip") and position is not None
-            return position / 3.6e6 if ended else None
+            if action not in ("complete", "skip") or position is None:
+                return None
+            return position / 3.6e6
     return event.get(name)
 
 

@@ -22,9 +22,9 @@ from streamgauge.schemas.experiment_records import (
 from streamgauge.schemas.registry import Registry
 from streamgauge.schemas.topics import EXPERIMENT_HISTORY, EXPERIMENT_PARTIALS, EXPOSURES
 from streamgauge.streams.engine.task import Output
-from streamgauge.streams.experiments.exposures import SEVERAL, State
 from streamgauge.streams.experiments.names import Names
 from streamgauge.streams.experiments.saving import Rows
+from streamgauge.streams.experiments.state import SEVERAL, State
 from streamgauge.streams.experiments.tally import Layout
 
 DEFINITIONS = b"definitions"

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
-from streamgauge.streams.experiments.exposures import State, without
 from streamgauge.streams.experiments.in_force import InForce
 from streamgauge.streams.experiments.names import Names
+from streamgauge.streams.experiments.state import PLACES, TABLES, State, without
 from streamgauge.streams.metrics.snapshots import added, packed, table, unpacked
 
 FORMAT = 1
-TABLES = ("recent", "hours", "exposed", "sums", "people", "unsaved_hours", "unsaved_pairs")
-PLACES = ("watermarks", "positions", "pruned")
 
 
 def of_partition(state: State, partition: int, names: Sequence[str]) -> bytes:
@@ -37,15 +36,16 @@ def with_partition(
     frames, content = unpacked(snapshot)
     if not names.adopt(content["names"]):
         return None
-    places = {
+    places: dict[str, Any] = {
         name: {**getattr(state, name), partition: content[name]}
         for name in PLACES
         if content[name] is not None
     }
+    tables: dict[str, Any] = {name: added(getattr(state, name), frames[name]) for name in TABLES}
     return replace(
         state,
         **places,
-        **{name: added(getattr(state, name), frames[name]) for name in TABLES},
+        **tables,
         in_force={**state.in_force, partition: InForce.of_json(content["in_force"])},
         forgotten=(*state.forgotten, *((p, user, hour) for p, user, hour in content["forgotten"])),
     )

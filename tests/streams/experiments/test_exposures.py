@@ -16,7 +16,7 @@ from streamgauge.schemas import control
 from streamgauge.schemas.experiments import HOUR_MS, Experiment, load_experiment
 from streamgauge.schemas.records import MARKER_TIME, Control
 from streamgauge.schemas.registry import open_registry
-from streamgauge.streams.experiments.tasks import ExposureBranch
+from streamgauge.streams.experiments.branch import ExposureBranch
 
 DEFINITION = """
 name: {name}
