@@ -14,9 +14,17 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 Networks = Sequence[IPv4Network | IPv6Network]
 
 
-@lru_cache(maxsize=10_000)
+MAX_FORWARDED = 500
+"""Characters of X-Forwarded-For that are looked at: the last, which the proxies near us wrote."""
+
+
 def client(peer: str, forwarded: str, trusted: tuple[IPv4Network | IPv6Network, ...]) -> str:
     """The nearest address that is no trusted proxy."""
+    return _client(peer, forwarded[-MAX_FORWARDED:], trusted) if trusted else peer
+
+
+@lru_cache(maxsize=10_000)
+def _client(peer: str, forwarded: str, trusted: tuple[IPv4Network | IPv6Network, ...]) -> str:
     address = peer
     for hop in reversed([part.strip() for part in forwarded.split(",") if part.strip()]):
         if not within(address, trusted):

@@ -44,10 +44,13 @@ class Agent:
     bot: bool = False
 
 
-@lru_cache(maxsize=20_000)
 def agent(header: str) -> Agent:
     """The parts of a User-Agent header."""
-    header = header[:MAX_AGENT]
+    return _agent(header[:MAX_AGENT])
+
+
+@lru_cache(maxsize=20_000)
+def _agent(header: str) -> Agent:
     if not header:
         return Agent(bot=True)  # every browser says something
     found = ua_parser.parse(header)

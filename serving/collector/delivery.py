@@ -6,7 +6,7 @@ in-sync replicas), `producers/spool.py`.
     Kafka acknowledges ──────────────────────────────> STORED
     it does not within ack_seconds ──> away ──> spool, fsynced ──> STORED
     while away: straight to the spool, which is sent from its head until Kafka takes it: not away
-    no spool, or it is full ─────────────────────────> RETRY
+    no spool, or it is full ─────────────────────────> RETRY, and 503 until Kafka answers
     Kafka will never take it (too large) ────────────> REFUSED
 
 Invariants: STORED is said after the acknowledgement or the fsync, never before. A record may be in
@@ -36,6 +36,8 @@ Outcome = Literal["stored", "retry", "refused"]
 
 SERVE_S = 0.002
 IDLE_S = 0.5
+PROBE_S = 1.0
+TELL_S = 10.0
 CLOSE_S = 10.0
 QUEUE_MESSAGES = 200_000
 QUEUE_KBYTES = 128 << 10
@@ -110,7 +112,9 @@ class Delivery:
         self.failed = False
         self._serving: asyncio.TimerHandle | None = None
         self._draining: asyncio.Task[None] | None = None
+        self._probing: asyncio.Task[None] | None = None
         self._closed = False
+        self._told = -TELL_S
         self._producer = Producer(
             {
                 "bootstrap.servers": kafka,
@@ -125,7 +129,7 @@ class Delivery:
                 "allow.auto.create.topics": False,
                 "partitioner": PARTITIONER,
                 "error_cb": self._error,
-                "logger": logger,
+                "log_level": 0,
             }
         )
 
@@ -143,8 +147,7 @@ class Delivery:
             try:
                 found = await asyncio.to_thread(self._producer.list_topics, topic, timeout)
             except KafkaException as error:
-                self.away = self._buffer is not None
-                logger.warning("Kafka does not answer: %s", error.args[0].str())
+                self._lost(error.args[0])
                 return
             missing = found.topics[topic].error
             if missing is not None:
@@ -156,7 +159,7 @@ class Delivery:
     @property
     def accepts(self) -> bool:
         """Whether records can be taken at all."""
-        return not self.away or (self._buffer is not None and self._buffer.has_room)
+        return self._buffer.has_room if self.away and self._buffer else not self.away
 
     @property
     def outstanding(self) -> int:
@@ -185,8 +188,9 @@ class Delivery:
     async def close(self) -> None:
         """Wait for what is outstanding; what Kafka does not take by then goes to the spool."""
         self._closed = True
-        if self._draining is not None:
-            self._draining.cancel()
+        for task in (self._draining, self._probing):
+            if task is not None:
+                task.cancel()
         deadline = self._loop.time() + CLOSE_S
         while len(self._producer) and self._loop.time() < deadline:
             await asyncio.sleep(0.01)
@@ -233,10 +237,27 @@ class Delivery:
 
     def _lost(self, error: KafkaError) -> None:
         telemetry.FAILURES.inc()
-        if not self.away:
-            logger.warning("Kafka is away: %s", error.str())
-        self.away = self._buffer is not None
-        telemetry.AWAY.set(self.away)
+        if self.away:
+            return
+        logger.warning("Kafka is away: %s", error.str())
+        self._is_away(True)
+        if self._buffer is None and not self._closed:
+            self._probing = self._loop.create_task(self._probe())
+
+    def _is_away(self, away: bool) -> None:
+        self.away = away
+        telemetry.AWAY.set(away)
+
+    async def _probe(self) -> None:
+        """Without a spool nothing is sent while Kafka is away: ask until it answers."""
+        while self.away:
+            await asyncio.sleep(PROBE_S)
+            try:
+                await asyncio.to_thread(self._producer.list_topics, self._topics[EVENTS.name], 2.0)
+            except KafkaException:
+                continue
+            logger.info("Kafka is back")
+            self._is_away(False)
 
     def _drain_soon(self) -> None:
         if self._draining is None and not self._closed:
@@ -261,8 +282,8 @@ class Delivery:
                 continue
             if self.away:
                 logger.info("Kafka is back: sending the spool")
-            pause, self.away = 0.1, False
-            telemetry.AWAY.set(False)
+            pause = 0.1
+            self._is_away(False)
             for at in refused:
                 logger.error("Kafka refused a spooled record of %d bytes", len(records[at].value))
             await self._buffer.advance()
@@ -286,5 +307,6 @@ class Delivery:
         elif error.code() == KafkaError._ALL_BROKERS_DOWN and self._buffer is not None:
             self._lost(error)
             self._drain_soon()
-        else:
+        elif self._loop.time() - self._told > TELL_S:  # an outage has many of these a second
+            self._told = self._loop.time()
             logger.warning("Kafka: %s", error.str())

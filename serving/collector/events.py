@@ -256,7 +256,7 @@ def _who(events: list[Any], told: str) -> str:
     """Whose clock it is: the first event's user on this browser."""
     first = events[0] if events and isinstance(events[0], dict) else {}
     user = first.get("anonymous_id") or first.get("user_id")
-    return f"{user!s:.100} {told:.200}"
+    return f"{user if isinstance(user, str) else '':.100} {told:.200}"
 
 
 def _time(sent_at: Any) -> int:

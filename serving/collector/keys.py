@@ -27,6 +27,9 @@ from typing import Any
 
 from streamgauge.serving.collector.errors import KeyFileError, Refusal
 
+ORIGINS = 1_000
+"""So many answers about origins are kept."""
+
 SCOPES = ("browser", "server")
 FIELDS = ("name", "key", "sha256", "scopes", "origins", "event_types", "rate", "client_rate")
 
@@ -55,6 +58,7 @@ class KeyRing:
     ) -> None:
         self._by_digest = keys
         self._given: dict[str, WriteKey] = {}  # digests of keys seen: hashing each time costs more
+        self._origins: dict[str, bool] = {}
         self._open = WriteKey(name="open", scopes=frozenset(SCOPES), origins=tuple(origins))
 
     def permit(self, key: str | None, origin: str | None) -> WriteKey:
@@ -73,8 +77,13 @@ class KeyRing:
 
     def from_origin(self, origin: str) -> bool:
         """Whether any key may be used from there: what a preflight asks, without its key."""
-        keys = [self._open] if self._by_digest is None else self._by_digest.values()
-        return any(key.from_origin(origin) for key in keys)
+        known = self._origins.get(origin)
+        if known is None:
+            keys = [self._open] if self._by_digest is None else self._by_digest.values()
+            known = any(key.from_origin(origin) for key in keys)
+            if len(self._origins) < ORIGINS:
+                self._origins[origin] = known
+        return known
 
     def _find(self, key: str | None) -> WriteKey:
         if not key:

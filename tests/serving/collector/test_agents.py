@@ -27,7 +27,7 @@ CHROME = "AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0"
          "mobile", "Android", "Chrome Mobile"),
         (f"Mozilla/5.0 (Linux; Android 13; SM-X710) {CHROME} Safari/537.36",
          "tablet", "Android", "Chrome"),
-        (f"Mozilla/5.0 (SMART-TV; LINUX; Tizen 7) {CHROME} TV Safari/537.36", "tv", "Tizen", None),
+        (f"Mozilla/5.0 (SMART-TV; LINUX; Tizen 7) {CHROME} TV Safari/537.36", "tv", None, None),
         (f"Mozilla/5.0 (Web0S; Linux/SmartTV) {CHROME} Safari/537.36", "tv", None, None),
     ],
 )  # fmt: skip
