@@ -22,6 +22,7 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
 from streamgauge.cli.stack.process import free_port, listens
+from streamgauge.cli.verify import Report, VerifyConfig, verify
 from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.registry import open_registry
 from streamgauge.schemas.topics import create_topics, qualified
@@ -116,6 +117,19 @@ def topics(broker, namespace):
     create_topics({"bootstrap.servers": broker.bootstrap}, namespace)
 
 
+def counted(kafka: str, registry: str, namespace: str, folder: Path) -> Report:
+    """What a worker makes of the topic, and whether that is right."""
+    where = {"kafka": kafka, "registry": registry, "namespace": namespace}
+    settings = {f"STREAMGAUGE_{name.upper()}": value for name, value in where.items()}
+    environment = {**os.environ, **settings, "STREAMGAUGE_DIR": str(folder / "worker")}
+    command = [sys.executable, "-m", "streamgauge.cli", "worker", "--until-end"]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    config = VerifyConfig(
+        kafka={"bootstrap.servers": kafka}, registry=registry, namespace=namespace
+    )
+    return verify(config)
+
+
 def killed(app: subprocess.Popen) -> None:
     app.send_signal(signal.SIGKILL)
     assert app.wait() == -signal.SIGKILL
@@ -205,7 +219,12 @@ def test_a_million_events_by_the_sdk_survive_bounces_kills_and_a_full_spool(
     else:
         to = {"kafka": broker.bootstrap, "registry": registry_url, "namespace": namespace}
     apps = Applications(
-        tmp_path, **to, timeout_s=3, max_events=5000, block_s=0.2, spool_bytes=10 << 20
+        tmp_path,
+        **to,
+        timeout_s=3 if way == "kafka" else 10,
+        max_events=5000,
+        block_s=0.2,
+        spool_bytes=10 << 20,
     )
     whole = SOAK / RATE
     kills = [chance.uniform(0.1, 0.2) * whole for _ in range(3)]
@@ -239,3 +258,6 @@ def test_a_million_events_by_the_sdk_survive_bounces_kills_and_a_full_spool(
     print(f"{way}: {dict(counts)}, {len(topic)} ids in the topic, {twice} written twice")
     if way == "collector":
         collector.kill()
+    report = counted(broker.bootstrap, registry_url, namespace, tmp_path)
+    assert report.ok, report
+    assert (report.accepted + report.late, report.duplicates) == (len(topic), twice)

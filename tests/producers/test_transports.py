@@ -1,8 +1,10 @@
 """One suite for all ways out, and what each of them alone can meet."""
 
+import os
 import socket
 import threading
 import time
+import warnings
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -405,3 +407,27 @@ def test_events_that_are_to_be_sent_again_keep_their_ids_and_the_others_are_not_
         ids = [client.track("search", user_id="ann") for _ in range(20)]
         assert client.flush(30) == 0
     assert sorted(event["event_id"] for event in collector.events) == sorted(ids)
+
+
+def test_a_child_forked_from_a_client_to_kafka_has_a_producer_of_its_own(
+    broker, registry, namespace, read, codec
+):
+    client = Client(broker, registry, namespace, batch_s=0.01)
+    client.track("search", user_id="ann", query="before")
+    assert client.flush(20) == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        failure = 1
+        try:
+            client.track("search", user_id="ann", query="child")
+            client.close(20)
+            failure = int(client.stats().delivered != 1)
+        finally:
+            os._exit(failure)
+    client.track("search", user_id="ann", query="after")
+    client.close(20)
+    assert os.waitpid(child, 0)[1] == 0
+    records = [codec.decode(message.value()).record for message in read(f"{namespace}.events")]
+    assert sorted(record["query"] for record in records) == ["after", "before", "child"]
