@@ -105,7 +105,7 @@ class Users:
             looked = of.known if at % HOUR == 0 else sorted(of.touched)
             for user in looked:
                 self.membership.look(partition, user, at, self._moment(partition, user, at))
-            if at % HOUR == 0:
+            if at % HOUR == 0 and of.known:
                 self.membership.hour(partition, at)
             of.touched.clear()
 

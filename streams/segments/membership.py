@@ -82,9 +82,10 @@ class Membership:
 
         `quiet`: it has been written already, by who committed it.
         """
-        self._begin(
-            {*profiles["partition"].unique().to_list(), *(partition for partition, _ in hours)}
-        )
+        there = set(profiles["partition"].unique().to_list())
+        self._begin(there)
+        # Nobody is counted where nobody is known yet.
+        hours = [(partition, hour) for partition, hour in hours if partition in there]
         self._state, moves, counts = evaluate(self._state, profiles, hours)
         if not quiet:
             self._moves += moves
