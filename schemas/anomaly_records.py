@@ -62,7 +62,7 @@ class Anomaly:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AnomalyState:
-    """The detectors' memory of one series; without a series, the points of a minute; without a
+    """The detectors' memory of one series, or a flag of a user that stands; without a series, the points of a minute; without a
     minute, how far a partition is."""
 
     series: str | None

@@ -192,6 +192,13 @@ ANOMALIES = Topic(
     cleanup="compact",
     description="Flags: what is not as usual, from when to when; latest wins.",
 )
+ANOMALY_USERS = Topic(
+    name="anomaly-users",
+    key="user|detector",
+    records=("AnomalyState",),
+    cleanup="compact",
+    description="Changelog of the flags of users that stand.",
+)
 ANOMALY_STATE = Topic(
     name="anomaly-state",
     key="series, points of a minute, or progress",
@@ -246,6 +253,7 @@ TOPICS: Mapping[str, Topic] = {
         ANOMALY_POINTS,
         ANOMALIES,
         ANOMALY_STATE,
+        ANOMALY_USERS,
     )
 }
 

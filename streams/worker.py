@@ -33,6 +33,7 @@ from streamgauge.schemas.topics import create_topics, qualified
 from streamgauge.schemas.watched import watched
 from streamgauge.streams.anomalies.points import PointsBranch
 from streamgauge.streams.anomalies.tasks import AnomalyWatch
+from streamgauge.streams.anomalies.user_branch import UserWatch
 from streamgauge.streams.engine import App, Output, memory
 from streamgauge.streams.engine.health import add_pages, reporting
 from streamgauge.streams.engine.standby import Standby
@@ -162,6 +163,11 @@ def build(config: WorkerConfig) -> App:
                     watched(definitions, levels),
                     registry,
                     partitions=partitions,
+                    lateness_ms=config.lateness_ms,
+                    consent_default=config.consent_default,
+                ),
+                UserWatch(
+                    registry,
                     lateness_ms=config.lateness_ms,
                     consent_default=config.consent_default,
                 ),

@@ -29,6 +29,7 @@ from streamgauge.schemas.metrics import Definitions
 from streamgauge.schemas.registry import Registry
 from streamgauge.schemas.topics import ANOMALIES, ANOMALY_POINTS, ANOMALY_STATE
 from streamgauge.schemas.watched import COUNTED, watched
+from streamgauge.streams.anomalies import outputs
 from streamgauge.streams.anomalies.board import MINUTE_MS, Board, Span, Whole
 from streamgauge.streams.anomalies.levels import Level, level_of
 from streamgauge.streams.anomalies.series import Rates
@@ -43,15 +44,6 @@ SAVED_EVERY_S = 10.0
 MOST = 2_000
 """Series that a partition watches; further ones are left alone."""
 PROGRESS = b"progress"
-_ANOMALIES: Mapping[str, Any] = {
-    **dict.fromkeys(("anomaly_id", "series", "metric", "dimensions", "user_id"), pl.String),
-    **dict.fromkeys(("detector", "severity"), pl.String),
-    **dict.fromkeys(("started_at", "ended_at"), pl.Int64),
-    **dict.fromkeys(("expected", "observed", "score"), pl.Float64),
-    **dict.fromkeys(("points", "version"), pl.Int64),
-    "is_final": pl.Boolean,
-}
-_STATE: Mapping[str, Any] = {"series": pl.String, "next_minute": pl.Int64, "state": pl.Binary}
 
 Place = tuple[str, str]
 """Name of a series among the metrics, and its dimensions."""
@@ -211,13 +203,10 @@ class AnomalyWatch(Task):
         memory: list[tuple[int, bytes, tuple[Any, ...] | None]],
     ) -> Iterable[Output]:
         if words:
-            lines = [[word[name] for name in _ANOMALIES] for word in words]
-            frame = pl.DataFrame(lines, schema=_ANOMALIES, orient="row")
-            keys = [f"{w['series']}|{w['detector']}|{w['started_at']}".encode() for w in words]
-            yield Output(topic=ANOMALIES.name, keys=keys, values=self._anomalies.encode(frame))
+            yield outputs.anomalies(words, self._anomalies)
         if memory:
             rows = [row for *_, row in memory if row is not None]
-            told = iter(self._states.encode(pl.DataFrame(rows, schema=_STATE, orient="row")))
+            told = iter(self._states.encode(outputs.states(rows)))
             yield Output(
                 topic=ANOMALY_STATE.name,
                 keys=[key for _, key, _ in memory],

@@ -17,12 +17,14 @@ from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.metrics import Definitions, load_definitions
 from streamgauge.schemas.registry import open_registry
 from streamgauge.schemas.watched import watched
-from streamgauge.streams.anomalies import tasks
+from streamgauge.streams.anomalies import tasks, user_branch, users
 from streamgauge.streams.anomalies.board import Board
 from streamgauge.streams.anomalies.points import PointsBranch
 from streamgauge.streams.anomalies.series import Series
 from streamgauge.streams.anomalies.tasks import AnomalyWatch
+from streamgauge.streams.anomalies.user_branch import UserWatch
 from streamgauge.streams.anomalies.watched import DORMANT, Memory, Settings
+from streamgauge.streams.branch import Branch
 from streamgauge.streams.metrics.plan import Plan
 
 MINUTE = 60_000
@@ -61,14 +63,15 @@ class Stream:
         self.source = self.pipeline.source
         self.watch = self.pipeline._stage(self.task)
 
-    def branches(self) -> list[PointsBranch]:
+    def branches(self) -> list[Branch]:
         return [
             PointsBranch(
                 watched(self.definitions, self.alerts),
                 self.registry,
                 partitions=self.partitions,
                 lateness_ms=self.lateness,
-            )
+            ),
+            UserWatch(self.registry, lateness_ms=self.lateness),
         ]
 
     def task(self) -> AnomalyWatch:
@@ -141,7 +144,7 @@ def some_log(r: random.Random, start: int, size: int, user: str) -> list[dict[st
         if kind == "rating":
             event["score"] = r.choice([None, -1.5, 0.1, 4.0])
         if kind == "request":
-            event["duration_ms"] = r.choice([None, 0.5, 12.0])
+            event["duration_ms"] = r.choice([None, 0.5, 12.0, 9e9])
         log.append(event)
     return log
 
@@ -195,6 +198,11 @@ def seen_points(stream: Stream) -> dict[Any, Any]:
 @pytest.fixture(autouse=True)
 def _often_saved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "SAVED_EVERY_MS", 15 * MINUTE)
+    monkeypatch.setattr(user_branch, "BUSY", 1)
+    small = {"BUSY": 1, "CAP": 3, "CAP_RED": 5, "BURST": 2, "BURST_TIMES": 1.5, "BURST_KNOWN": 1}
+    small |= {"COMB_EVENTS": 2, "COMB_MINUTES": 2, "COMB_RED": 3}
+    for name, value in small.items():
+        monkeypatch.setattr(users, name, value)
 
 
 def whole(kit: Any, logs: list[list[dict[str, Any]]]) -> Stream:

@@ -1,0 +1,316 @@
+"""Users that are not as people are, as a branch of the first stage.
+
+Upstream: accepted events (`streams/branch.py`). Downstream: the topic `anomalies`. What is asked is
+in `users.py`; here are minutes of users from frames, the state and its stable copy. The changelog
+`anomaly-users` has the flags that stand; minutes of users are read again.
+
+Invariants: only who may be identified is looked at; a user's minutes and flags stay in one source
+partition.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+
+import numpy as np
+import polars as pl
+
+from streamgauge.schemas.anomaly_records import Anomaly, AnomalyState
+from streamgauge.schemas.codec import Codec
+from streamgauge.schemas.consent import ConsentDefault
+from streamgauge.schemas.consent_columns import identifiable_rows
+from streamgauge.schemas.encoder import Encoder
+from streamgauge.schemas.registry import Registry
+from streamgauge.schemas.topics import ANOMALIES, ANOMALY_USERS
+from streamgauge.schemas.watched import SETTLE_MS
+from streamgauge.streams.anomalies import outputs, users
+from streamgauge.streams.anomalies.users import BUSY, MINUTE_MS, Judged, Minute, Standing, Who
+from streamgauge.streams.branch import Accepted, Branch, Horizon
+from streamgauge.streams.engine.task import Output
+from streamgauge.streams.metrics import snapshots
+from streamgauge.streams.metrics.fate import NONE
+from streamgauge.streams.metrics.keys import combine, firsts
+from streamgauge.streams.metrics.runs import Run, Runs
+
+Array = np.ndarray
+
+FORMAT = 1
+DAY_MS = 86_400_000
+_IMPOSSIBLE = (
+    (pl.col("duration_ms") < 0)
+    | (pl.col("duration_ms") > DAY_MS)
+    | (pl.col("position_ms") < 0)
+    | (pl.col("position_ms") > pl.col("duration_ms") + 60_000)
+).fill_null(False)
+
+# Columns of open minutes.
+PARTITION, START, EVENTS, SUM, SQUARES, FIRST, LAST, BAD, USER = range(9)
+
+
+def _folded(run: Run) -> Run:
+    """One row a key."""
+    first = firsts(run.key).nonzero()[0]
+    if len(first) == len(run.key):
+        return run
+    c = run.columns
+    columns = (
+        *(c[place][first] for place in (PARTITION, START)),
+        *(np.add.reduceat(c[place], first) for place in (EVENTS, SUM, SQUARES)),
+        np.minimum.reduceat(c[FIRST], first),
+        np.maximum.reduceat(c[LAST], first),
+        np.add.reduceat(c[BAD], first),
+        c[USER][first],
+    )
+    return Run(key=run.key[first], columns=columns)
+
+
+_NONE_OPEN = Runs(dtypes=(np.int32, *[np.int64] * 7, object), fold=_folded)
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """Open minutes of users, and what was judged; never changed in place."""
+
+    open: Runs = _NONE_OPEN
+    judged: Judged = field(default_factory=Judged)
+    watermarks: Mapping[int, int] = field(default_factory=dict)
+    done: Mapping[int, int] = field(default_factory=dict)
+
+
+class UserWatch(Branch):
+    """Accepted events to flags of users."""
+
+    changelogs = (ANOMALY_USERS.name,)
+    columns = frozenset({"duration_ms", "position_ms"})
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        lateness_ms: int,
+        consent_default: ConsentDefault = "granted",
+        settle_ms: int = SETTLE_MS,
+    ) -> None:
+        self._settle = min(settle_ms, lateness_ms)
+        # Earlier minutes may not be read again after a restart.
+        self._remembered = min(
+            users.REMEMBERED_MS, max(0, lateness_ms - self._settle - 2 * MINUTE_MS)
+        )
+        self._identifiable = identifiable_rows(consent_default)
+        self.identity = json.dumps(["user anomalies", FORMAT, self._settle, consent_default])
+        self._codec = Codec(registry)
+        self._anomalies = Encoder(registry, ANOMALIES.name, Anomaly)
+        self._states = Encoder(registry, ANOMALY_USERS.name, AnomalyState)
+        self._stable = self._state = State()
+        self._loaded: set[int] = set()
+        """Partitions that are replayed from a snapshot: nothing of it has been judged."""
+
+    def process(self, accepted: Accepted) -> None:
+        state = self._state
+        watermarks = {**state.watermarks, **accepted.watermarks}
+        timestamp = accepted.frame["timestamp"].to_numpy()
+        end = timestamp // MINUTE_MS * MINUTE_MS + MINUTE_MS
+        prompt = accepted.watermark < end + self._settle
+        if len(prompt):
+            state = replace(state, open=_added(state.open, accepted.frame, prompt, self._wanted()))
+        self._state = replace(state, watermarks=watermarks)
+
+    replay = process
+
+    def _wanted(self) -> pl.Expr:
+        return self._identifiable & pl.col("user_key").is_not_null()
+
+    def flush(self, now: float, horizons: Mapping[int, Horizon]) -> Iterable[Output]:
+        state, minutes, done = self._taken(self._state)
+        if not done:
+            return
+        judged, told = users.judge(state.judged, minutes, done, self._remembered)
+        self._state = replace(state, judged=judged)
+        words = [each.word for each in told if each.word is not None]
+        if words:
+            yield outputs.anomalies(words, self._anomalies)
+        if told:
+            last = {each.place: each.standing for each in told}
+            rows = [
+                (f"{user}|{detector}", None, json.dumps(asdict(flag)).encode())
+                for (_, user, detector), flag in last.items()
+                if flag is not None
+            ]
+            values = iter(self._states.encode(outputs.states(rows)))
+            yield Output(
+                topic=ANOMALY_USERS.name,
+                keys=[f"{user}|{detector}".encode() for _, user, detector in last],
+                values=[None if flag is None else next(values) for flag in last.values()],
+                partitions=[partition for partition, *_ in last],
+            )
+
+    def _taken(self, state: State) -> tuple[State, list[tuple[Who, Minute]], dict[int, int]]:
+        """Without the minutes that are done since; those, in order; and until when."""
+        done = {
+            partition: (watermark - self._settle) // MINUTE_MS * MINUTE_MS
+            for partition, watermark in state.watermarks.items()
+            if watermark != NONE
+        }
+        done = {p: end for p, end in done.items() if end > state.done.get(p, NONE)}
+        if not done:
+            return state, [], {}
+        bounds = np.full(max(done) + 1, NONE)
+        for partition, end in done.items():
+            bounds[partition] = end
+
+        def is_done(run: Run) -> Array:
+            partition = np.minimum(run.columns[PARTITION], len(bounds) - 1)
+            known = run.columns[PARTITION] < len(bounds)
+            return known & (run.columns[START] + MINUTE_MS <= bounds[partition])
+
+        taken = state.open.where(is_done)
+        minutes = _minutes(taken.take(np.argsort(taken.key, kind="stable")))
+        kept = state.open.keep(lambda run: ~is_done(run))
+        return replace(state, open=kept, done={**state.done, **done}), minutes, done
+
+    def commit(self) -> None:
+        self._stable = self._state
+
+    def abort(self) -> None:
+        self._state = self._stable
+
+    def restore(
+        self, changelog: str, keys: list[bytes], values: list[bytes | None], partition: int
+    ) -> None:
+        standing = dict(self._state.judged.standing)
+        for key, value in zip(keys, values, strict=True):
+            user, _, detector = key.decode().rpartition("|")
+            standing.pop((partition, user, detector), None)
+            if value is not None:
+                found = json.loads(self._codec.decode(value).record["state"])
+                standing[partition, user, detector] = Standing(**found)
+        judged = replace(self._state.judged, standing=standing)
+        self._state = replace(self._state, judged=judged)
+
+    def restored(self, partitions: set[int]) -> None:
+        """What was done at the commit had been judged, or is in the snapshot."""
+        others = {p: wm for p, wm in self._state.watermarks.items() if p not in partitions}
+        here = {p: wm for p, wm in self._state.watermarks.items() if p in partitions}
+        state, minutes, done = self._taken(replace(self._state, watermarks=here))
+        if done:
+            loaded = {p: end for p, end in done.items() if p in self._loaded}
+            mine = [one for one in minutes if one[0][0] in loaded]
+            judged, _ = users.judge(state.judged, mine, loaded, self._remembered)
+            rest = [one for one in minutes if one[0][0] not in loaded]
+            state = replace(state, judged=users.remembered(judged, rest))
+        self._loaded -= partitions
+        self._state = replace(state, watermarks={**others, **here})
+
+    def revoke(self, partitions: set[int]) -> None:
+        same = self._state is self._stable
+        self._stable = _without(self._stable, partitions)
+        self._state = self._stable if same else _without(self._state, partitions)
+        self._loaded -= partitions
+
+    def snapshot(self) -> Callable[[int], bytes]:
+        state = self._stable
+
+        def of(partition: int) -> bytes:
+            mine = _without(state, {p for p in state.watermarks if p != partition})
+            content = [
+                state.watermarks.get(partition),
+                state.done.get(partition),
+                [[user, minutes] for (_, user), minutes in mine.judged.busy.items()],
+                [[p, u, d, asdict(flag)] for (p, u, d), flag in mine.judged.standing.items()],
+            ]
+            return snapshots.packed({"open": snapshots.table(mine.open)}, content)
+
+        return of
+
+    def load(self, partition: int, snapshot: memoryview) -> bool:
+        frames, (watermark, done, busy, standing) = snapshots.unpacked(snapshot)
+        state, judged = self._state, self._state.judged
+        known = {
+            (partition, user): tuple(Minute(*minute) for minute in minutes)
+            for user, minutes in busy
+        }
+        stands = {(p, user, detector): Standing(**flag) for p, user, detector, flag in standing}
+        self._state = State(
+            open=snapshots.added(state.open, frames["open"]),
+            judged=Judged(busy={**judged.busy, **known}, standing={**judged.standing, **stands}),
+            watermarks=state.watermarks | ({} if watermark is None else {partition: watermark}),
+            done=state.done | ({} if done is None else {partition: done}),
+        )
+        self._loaded.add(partition)
+        return True
+
+
+def _added(open_: Runs, frame: pl.DataFrame, prompt: Array, wanted: pl.Expr) -> Runs:
+    read = frame.select(
+        wanted.alias("wanted"),
+        pl.col("user_key").hash(0).alias("user"),
+        _IMPOSSIBLE.alias("bad"),
+        "partition",
+        "timestamp",
+    )
+    rows = np.flatnonzero(prompt & read["wanted"].to_numpy())
+    if not len(rows):
+        return open_
+    timestamp = read["timestamp"].to_numpy()[rows]
+    partition = read["partition"].to_numpy()[rows]
+    start = timestamp // MINUTE_MS * MINUTE_MS
+    key = combine(combine(read["user"].to_numpy()[rows], partition), start)
+    order = np.argsort(key, kind="stable")
+    key = key[order]
+    first = firsts(key).nonzero()[0]
+    within = (timestamp - start)[order]
+    bad = read["bad"].to_numpy()[rows][order].astype(np.int64)
+    at = order[first]
+    users_of = np.empty(len(first), object)
+    users_of[:] = frame["user_key"].gather(rows[at]).to_list()
+    return open_.add(
+        key[first],
+        partition[at].astype(np.int32),
+        start[at],
+        np.diff(np.r_[first, len(key)]),
+        np.add.reduceat(within, first),
+        np.add.reduceat(within * within, first),
+        np.minimum.reduceat(within, first),
+        np.maximum.reduceat(within, first),
+        np.add.reduceat(bad, first),
+        users_of,
+    )
+
+
+def _minutes(run: Run) -> list[tuple[Who, Minute]]:
+    """Those that are busy or impossible, in order of time."""
+    if not len(run.key):
+        return []
+    run = _folded(run)
+    run = run.take(np.flatnonzero((run.columns[EVENTS] >= BUSY) | (run.columns[BAD] > 0)))
+    partition, start, count, total, squares, first, last, bad, user = run.columns
+    variance = (squares - total * total / np.maximum(count, 1)) / np.maximum(count, 1)
+    spread = (last - first).astype(float)
+    comb = spread**2 * (count + 1) / (12 * np.maximum(count - 1, 1))
+    evenness = np.where(comb > 0, variance / np.maximum(comb, 1e-9), 0.0)
+    columns = zip(
+        start.tolist(),
+        partition.tolist(),
+        user.tolist(),
+        count.tolist(),
+        evenness.tolist(),
+        bad.tolist(),
+        strict=True,
+    )
+    return [((p, u), Minute(at, n, even, wrong)) for at, p, u, n, even, wrong in sorted(columns)]
+
+
+def _without(state: State, partitions: set[int]) -> State:
+    gone = list(partitions)
+    judged = state.judged
+    return State(
+        open=state.open.keep(lambda run: ~np.isin(run.columns[PARTITION], gone)),
+        judged=Judged(
+            busy={who: m for who, m in judged.busy.items() if who[0] not in partitions},
+            standing={p: flag for p, flag in judged.standing.items() if p[0] not in partitions},
+        ),
+        watermarks={p: wm for p, wm in state.watermarks.items() if p not in partitions},
+        done={p: end for p, end in state.done.items() if p not in partitions},
+    )
