@@ -72,11 +72,12 @@ class Collector:
         await asyncio.to_thread(self.intake.register)
         self.delivery.start()
         await self.delivery.check(min(3.0, self.config.ack_seconds))
-        reload = asyncio.create_task(self._reload())
+        tasks = [asyncio.create_task(self._reload()), asyncio.create_task(self.door.turn())]
         try:
             yield
         finally:
-            reload.cancel()
+            for task in tasks:
+                task.cancel()
             await self.delivery.close()
 
     def _keys(self) -> KeyRing:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import resource
@@ -85,6 +86,8 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        gc.collect()
+        gc.freeze()  # what is here now stays: no need to look through it every few seconds
         if self.started and sockets:
             host, port = sockets[0].getsockname()[:2]
             logger.info("collecting on http://%s:%d", host, port)

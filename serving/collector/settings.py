@@ -29,6 +29,8 @@ class Limits:
     """Of lists and objects within each other."""
     inflight_bytes: int = 24 * MIB
     """Of all requests that are not answered yet: more are answered 503."""
+    busy_seconds: float = 1.0
+    """More than this is to be done before a request's turn comes: it is answered 503."""
     header_bytes: int = 32 << 10
     headers: int = 100
     request_seconds: float = 30.0

@@ -25,6 +25,7 @@ from streamgauge.serving.collector.settings import CollectorConfig
 from .conftest import NOW, Collectors, make_topics
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "4"))
+pytestmark = pytest.mark.timeout(300 + 4 * SECONDS)
 GROWTH = 200 << 20
 """Bytes: its limit is 24 MiB of requests under way, each of them in memory a few times over."""
 
