@@ -138,6 +138,7 @@ class ExposureBranch(Branch):
             log.error("a definition at %s was not taken: %s", place, problem)
         if in_force is known:
             return state
+        state = saving.ending(state, placed.partition, in_force, self._names)
         return controlled(state, placed.partition, in_force, self._names)
 
     def flush(self, now: float, horizons: Mapping[int, Horizon]) -> Iterable[Output]:

@@ -132,9 +132,12 @@ def _with_hours(state: State, hits: Hits) -> tuple[Runs, Runs]:
 
 
 def retold(state: State, partitions: set[int], names: Names) -> State:
-    """With the tallies of these partitions made anew."""
+    """With the tallies of these partitions made anew.
+
+    Those of experiments that were stopped went out with the marker, and stay as they are.
+    """
     tallies = {place: of for place, of in state.tallies.items() if place[0] not in partitions}
-    changed = set(state.changed)
+    changed = {place for place in state.changed if place[0] not in partitions}
     wanted = list(partitions)
     exposed = state.exposed.where(lambda run: np.isin(run.columns[0], wanted))
     _, pairs = np.unique(exposed.key, return_index=True)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from streamgauge.schemas.experiments import selection_id
+from streamgauge.streams.experiments.in_force import InForce
 from streamgauge.streams.experiments.names import Names
 from streamgauge.streams.experiments.state import (
     NEVER,
@@ -70,7 +71,7 @@ def flush(
         for partition in sorted(state.all_due)
     ]
     rows = Rows(
-        exposures=list(_exposures(state, pairs, names)),
+        exposures=[*state.ended, *_exposures(state, pairs, names)],
         hours=list(_hours(state, hours, names)),
         definitions=definitions,
         forgotten=list(state.forgotten),
@@ -80,9 +81,23 @@ def flush(
         unsaved_pairs=_but(state.unsaved_pairs, pairs.key),
         unsaved_hours=_but(state.unsaved_hours, hours.key),
         forgotten=(),
+        ended=(),
         all_due=frozenset(),
     )
     return state, rows
+
+
+def ending(state: State, partition: int, in_force: InForce, names: Names) -> State:
+    """With the rows of experiments that are about to end in a partition."""
+    known = state.in_force.get(partition, InForce())
+    going = {one.name for one in known.active} - {one.name for one in in_force.active}
+    if not going:
+        return state
+    numbers = [names.number(name) for name in going]
+    pairs = state.unsaved_pairs.where(
+        lambda run: (run.columns[0] == partition) & np.isin(run.columns[2], numbers)
+    )
+    return replace(state, ended=(*state.ended, *_exposures(state, pairs, names)))
 
 
 def _but(unsaved: Runs, written: Array) -> Runs:
@@ -135,7 +150,7 @@ def _exposures(state: State, unsaved: Run, names: Names) -> Iterable[tuple[int, 
                                 if outcome or covariate
                             }
                         ),
-                        "emitted_offset": state.positions[source],
+                        "emitted_offset": state.positions.get(source, -1),
                     },
                 )
 

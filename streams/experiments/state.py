@@ -106,6 +106,8 @@ class State:
     saved_pairs: Runs = _SAVED
     forgotten: tuple[tuple[int, str, int], ...] = ()
     """Rows to delete from the changelog: partition, user, hour."""
+    ended: tuple[tuple[int, dict[str, Any]], ...] = ()
+    """Rows of exposures that were unsaved when their experiment was stopped, by partition."""
     all_due: frozenset[int] = frozenset()
     """Partitions in which a definition changed: everything unsaved is to be written."""
     tallies: Mapping[tuple[int, str], Mapping[int, Tally]] = field(default_factory=dict)
@@ -229,6 +231,7 @@ def without(state: State, partitions: set[int]) -> State:
         saved_hours=state.saved_hours.keep(others),
         saved_pairs=state.saved_pairs.keep(others),
         forgotten=tuple(one for one in state.forgotten if one[0] not in partitions),
+        ended=tuple(one for one in state.ended if one[0] not in partitions),
         all_due=state.all_due - partitions,
         tallies={p: it for p, it in state.tallies.items() if p[0] not in partitions},
         changed=frozenset(place for place in state.changed if place[0] not in partitions),
