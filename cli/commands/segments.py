@@ -1,7 +1,9 @@
 """`streamgauge segments`: rules, who is in which segment and why, and changes of rules."""
 
 import json
+import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,14 @@ from psycopg.rows import dict_row
 
 from streamgauge.cli import output
 from streamgauge.cli.commands.metrics import schema_name
+from streamgauge.cli.commands.worker import load_event_modules
+from streamgauge.cli.progress import bar
 from streamgauge.cli.settings import Settings, configured
+from streamgauge.producers.files import FORMATS
 from streamgauge.schemas import control
 from streamgauge.schemas.codec import Codec
+from streamgauge.schemas.metric_file import suggest
+from streamgauge.schemas.profile_fields import PROFILE_FIELDS
 from streamgauge.schemas.records import Control
 from streamgauge.schemas.registry import open_registry
 from streamgauge.schemas.segments import KIND, NAME, Rules, builtin, load_rules, rules_of
@@ -101,6 +108,65 @@ def explain(settings: Settings, user: str, history: bool, limit: int, as_json: b
 
 
 @segments.command()
+@configured("segments", "lateness_ms", "consent_default", "event_modules", "unknown_events")
+@click.argument("rule")
+@click.option("--leave", metavar="CONDITION", help="When users leave (default: not the RULE).")
+@click.option("--file", "path", required=True, metavar="FILE", help="Events, - for standard input.")
+@click.option(
+    "--format", "form", type=click.Choice(list(FORMATS)), default="jsonl", show_default=True
+)
+@click.option(
+    "--limit", type=click.IntRange(0), default=20, show_default=True, help="Moves to show."
+)
+@output.option
+def test(
+    settings: Settings,
+    rule: str,
+    leave: str | None,
+    path: str,
+    form: str,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Try a RULE on the events of a FILE, without Kafka: who would have been in it, and why.
+
+    RULE is a condition, or the name of a segment.
+
+    \b
+    Examples:
+      streamgauge segments test power --file events.jsonl
+      streamgauge segments test "active_days_7 >= 3" --leave "active_days_7 < 1" --file e.jsonl
+      streamgauge segments test bulk --segments rules.yaml --file access.log --format combined
+    """
+    from streamgauge.cli.backtest.trial import tried  # late: it brings polars
+
+    rules = _tried(settings, rule, leave)
+    load_event_modules(settings)
+    with bar("lines read", None) as advance:
+        found = tried(rules, settings, path, form, advance)
+    counts = {
+        "segment": rules.segments[0].name,
+        "events": found.events,
+        "users": found.users,
+        "members": found.members,
+        "entered": found.entered,
+        "left": found.left,
+    }
+    shown = found.moves[-limit:] if limit else []
+    for move in shown:
+        move["at"] = datetime.fromtimestamp(move["at"] / 1000, UTC).isoformat()
+        move["reason"] = json.loads(move["reason"])
+    lines = [[move["at"], move["user_id"], move["move"], told(move["reason"])] for move in shown]
+    text = (
+        f"{found.members:,} of {found.users:,} users are in it in the end;"
+        f" {found.entered:,} times somebody entered, {found.left:,} times somebody left"
+    )
+    if lines:
+        text += "\n" + output.aligned([["at", "user", "move", "because"], *lines])
+    output.write({**counts, "moves": shown}, as_json, text)
+
+
+@segments.command()
 @configured("kafka", "registry", "namespace", "transactional", "segments", "dir")
 @click.option("--file", "path", type=click.Path(path_type=Path, dir_okay=False), help="Rules.")
 @click.option("--builtin", "is_builtin", is_flag=True, help="The built-in rules, as they are now.")
@@ -141,6 +207,17 @@ def apply(
         text = f"would be rule v{version}: {told}" if dry_run else f"rule v{version}: {told}"
     applied = bool(told) and not dry_run
     output.write({"version": version, "applied": applied, **changes}, as_json, text)
+
+
+def _tried(settings: Settings, rule: str, leave: str | None) -> Rules:
+    """The one segment to try."""
+    known = {one.name: one for one in _begin(settings).segments}
+    if rule in known and leave is None:
+        return Rules((known[rule],))
+    if re.fullmatch(r"[a-z][a-z0-9_-]*", rule) and rule not in PROFILE_FIELDS:
+        raise click.UsageError(f"there is no segment {rule}: {suggest(rule, known)}")
+    given = {"name": "tried", "enter": rule} | ({"leave": leave} if leave else {})
+    return load_rules(json.dumps({"extends": "none", "segments": [given]}), "RULE")
 
 
 def _changes(now: Rules, new: Rules) -> dict[str, list[str]]:

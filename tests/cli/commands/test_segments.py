@@ -63,6 +63,40 @@ def test_apply_takes_a_file_or_the_built_in_rules(run: Run, rules: Path) -> None
     assert "--kafka" in run("segments", "apply", "--file", str(rules), exit_code=2).output
 
 
+def test_a_rule_is_tried_on_a_file(run: Run, rules: Path, tmp_path: Path) -> None:
+    """ann comes on three days, bob on one: on the third ann enters, and leaves a week later."""
+    day, start = 86_400_000, 1_760_054_400_000
+    visits = [("ann", 0), ("ann", 1), ("bob", 1), ("ann", 2), ("cid", 20)]
+    events = tmp_path / "events.jsonl"
+    events.write_text(
+        "".join(
+            json.dumps({"event_type": "search", "user_id": user, "timestamp": start + at * day})
+            + "\n"
+            for user, at in visits
+        )
+    )
+    flags = ("--file", str(events), "--segments", str(rules), "--json")
+    told = json.loads(run("segments", "test", "keen", *flags).output)
+    counts = {name: told[name] for name in ("events", "users", "members", "entered", "left")}
+    assert counts == {"events": 5, "users": 3, "members": 0, "entered": 1, "left": 1}
+    enters, leaves = told["moves"]
+    assert (enters["user_id"], enters["move"], enters["at"]) == (
+        *("ann", "enters"),
+        "2025-10-12T00:01:00+00:00",  # at the end of the minute
+    )
+    assert (leaves["move"], leaves["at"]) == ("leaves", "2025-10-17T00:00:00+00:00")
+    assert leaves["reason"] == {"active_days_7": 2}
+    leave = ("--leave", "days_since_last >= 10")
+    kept = json.loads(run("segments", "test", "active_days_7 >= 3", *leave, *flags).output)
+    assert [move["at"][:10] for move in kept["moves"]] == ["2025-10-12", "2025-10-22"]
+    text = run("segments", "test", "keen", *flags[:-1]).output
+    assert "0 of 3 users" in text
+    assert "active_days_7 = 2" in text
+    assert "did you mean keen?" in run("segments", "test", "kean", *flags, exit_code=2).output
+    wrong = run("segments", "test", "evnts > 1", *flags, exit_code=1).output
+    assert "column 1: unknown field evnts" in wrong
+
+
 @pytest.mark.postgres
 def test_memberships_are_explained_by_the_values_behind_them(
     run: Run, postgres: str, monkeypatch: pytest.MonkeyPatch
