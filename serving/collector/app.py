@@ -66,12 +66,18 @@ class Collector:
         )
         self.door = Door(config, self._keys(), self.intake, self.delivery)
 
+    def prepare(self) -> None:
+        """Before it serves: raise what keeps it from working, a schema or a topic.
+
+        A Kafka that does not answer is no such thing: the spool can take events, or it comes back.
+        """
+        self.intake.register()
+        self.delivery.check(min(3.0, self.config.ack_seconds))
+
     @contextlib.asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         """From before the first request until after the last."""
-        await asyncio.to_thread(self.intake.register)
         self.delivery.start()
-        await self.delivery.check(min(3.0, self.config.ack_seconds))
         tasks = [asyncio.create_task(self._reload()), asyncio.create_task(self.door.turn())]
         try:
             yield

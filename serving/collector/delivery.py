@@ -115,6 +115,7 @@ class Delivery:
         self._probing: asyncio.Task[None] | None = None
         self._closed = False
         self._told = -TELL_S
+        self._unreachable: KafkaError | None = None
         self._producer = Producer(
             {
                 "bootstrap.servers": kafka,
@@ -138,16 +139,18 @@ class Delivery:
         self._loop = asyncio.get_running_loop()
         self._idle = True
         self._serving = self._loop.call_later(IDLE_S, self._serve)
+        if self._unreachable is not None:
+            self._lost(self._unreachable)
         if self._buffer is not None and self._buffer.records:
             self._drain_soon()
 
-    async def check(self, timeout: float) -> None:
-        """Raise a CollectorError if Kafka answers that a topic is missing."""
+    def check(self, timeout: float) -> None:
+        """Before `start`: raise a CollectorError if Kafka says that a topic is missing."""
         for topic in self._topics.values():
             try:
-                found = await asyncio.to_thread(self._producer.list_topics, topic, timeout)
+                found = self._producer.list_topics(topic, timeout)
             except KafkaException as error:
-                self._lost(error.args[0])
+                self._unreachable = error.args[0]
                 return
             missing = found.topics[topic].error
             if missing is not None:

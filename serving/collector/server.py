@@ -34,9 +34,10 @@ GRACE_S = 15
 
 
 def run(config: CollectorConfig) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit code."""
+    """Serve until SIGTERM or SIGINT; returns the exit code. Raises what `prepare` does."""
     _raise_file_limit()
     collector = Collector(config, on_fatal=stop_process)
+    collector.prepare()
     server = Server(collector)
     server.run([listen(config.host, config.port, shared=config.shared)])
     return 0 if server.started and not collector.delivery.failed else 1

@@ -36,6 +36,7 @@ class Running:
         if not config.kafka.endswith(":1"):
             make_topics(config)
         self.collector = Collector(config, on_fatal=self.stop)
+        self.collector.prepare()
         self._server = Server(self.collector)
         socket = listen("127.0.0.1", 0, shared=False)
         self.port = socket.getsockname()[1]

@@ -11,7 +11,13 @@ from typing import Any
 
 import pytest
 
+from streamgauge.schemas.avro import avro_schema
+from streamgauge.schemas.envelope import EVENT_TYPES
+from streamgauge.schemas.errors import IncompatibleSchema
 from streamgauge.schemas.ids import now_ms
+from streamgauge.schemas.registry import open_registry
+from streamgauge.serving.collector.app import Collector
+from streamgauge.serving.collector.errors import CollectorError
 from streamgauge.serving.collector.settings import CollectorConfig, Limits
 
 from .conftest import NOW, Running
@@ -208,6 +214,28 @@ def test_health_metrics_openapi_and_the_tracker(shared: Running) -> None:
     assert script.status_code == 200 and script.headers["content-type"].startswith("text/java")
     again = shared.http.get("/tracker.js", headers={"If-None-Match": script.headers["etag"]})
     assert again.status_code == 304
+
+
+def test_a_schema_that_breaks_the_registrys_keeps_it_from_starting(
+    config: CollectorConfig, tmp_path: Path
+) -> None:
+    registry = f"file:{tmp_path}"
+    schema = json.loads(json.dumps(avro_schema(EVENT_TYPES["search"])))
+    for field in schema["fields"]:
+        if field["name"] == "query":
+            field["type"] = ["null", "long"]
+    open_registry(registry).register("events-streamgauge.Search", schema)
+    broken = Collector(replace(config, registry=registry), on_fatal=lambda: None)
+    with pytest.raises(IncompatibleSchema, match="query"):
+        broken.prepare()
+
+
+def test_a_topic_that_is_missing_is_an_error_that_says_so(
+    kafka: str, config: CollectorConfig
+) -> None:
+    without = Collector(replace(config, kafka=kafka, namespace="nowhere"), on_fatal=lambda: None)
+    with pytest.raises(CollectorError, match=r"no topic nowhere\.events.*topics create"):
+        without.prepare()
 
 
 def test_openapi_can_be_turned_off(start: Start) -> None:
