@@ -288,7 +288,12 @@ class Delivery:
             pause = 0.1
             self._is_away(False)
             for at in refused:
-                logger.error("Kafka refused a spooled record of %d bytes", len(records[at].value))
+                telemetry.LOST.inc()
+                logger.error(
+                    "lost: Kafka refused a record of %d bytes that was answered ok and spooled;"
+                    " is max.message.bytes of the topic below 256 KiB?",
+                    len(records[at].value),
+                )
             await self._buffer.advance()
 
     def _serve_soon(self) -> None:

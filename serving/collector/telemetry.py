@@ -43,6 +43,10 @@ AWAY = Gauge(
 )
 FAILURES = Counter("streamgauge_collector_kafka_failures_total", "Requests Kafka did not take.")
 SPOOLED = Counter("streamgauge_collector_spooled_total", "Records written to the spool.")
+LOST = Counter(
+    "streamgauge_collector_lost_total",
+    "Spooled records that Kafka then refused for good: set max.message.bytes of the topics higher.",
+)
 WAITING = Gauge(
     "streamgauge_collector_spool_records",
     "Records that wait in the spool.",

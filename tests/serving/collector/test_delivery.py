@@ -218,6 +218,20 @@ def test_what_an_earlier_process_left_is_sent_at_the_start(on: Callable[..., Non
     on(test, buffer)
 
 
+def test_a_spooled_record_that_kafka_refuses_does_not_hold_up_the_others(
+    on: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    buffer = Waiting()
+    buffer.kept = list(RECORDS)
+
+    async def test(made: Delivery, producer: Producer) -> None:
+        producer.answers = {b"a": TOO_LARGE, b"b": None, b"c": None}.__getitem__
+        await until(lambda: not buffer.kept)
+        assert "lost: Kafka refused a record of 1 bytes" in caplog.text
+
+    on(test, buffer)
+
+
 def test_brokers_that_are_all_down_mean_the_spool_at_once(on: Callable[..., None]) -> None:
     buffer = Waiting()
 
