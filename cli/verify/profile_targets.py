@@ -6,6 +6,7 @@ a new day come little by little, so `verify` looks again. Counts and sums must b
 to the last bits.
 """
 
+import struct
 from collections.abc import Iterator, Mapping
 from math import isclose
 from typing import Any, LiteralString
@@ -58,7 +59,9 @@ def compare_profiles(
 
     def topic_rows(name: str) -> dict[str, Row]:
         values = log.last_values(config.topic(name))
-        return {(key or b"").decode(): codec.decode(it).record for key, it in values.items()}
+        return {
+            (key or b"").decode(): _counted(codec.decode(it).record) for key, it in values.items()
+        }
 
     def as_far_as_kept(comparison: Comparison) -> Comparison:
         whole = log.is_whole(config.topic(comparison.target))
@@ -109,6 +112,19 @@ def _days(users: Users) -> dict[str, Row]:
         f"{user}|{day}": profile.of_day(day)
         for (_, user), profile in users.profiles.users.items()
         for day in profile.by_day
+    }
+
+
+def _counted(row: Mapping[str, Any]) -> Row:
+    """With what it holds as bytes."""
+    if "counts" not in row:
+        return row
+    counts = struct.unpack(f"<{len(COUNTS)}I", row["counts"])
+    sums = struct.unpack(f"<{len(SUMS)}q", row["sums"])
+    return {
+        **row,
+        **dict(zip(COUNTS, counts, strict=True)),
+        **dict(zip(SUMS, sums, strict=True)),
     }
 
 

@@ -11,6 +11,7 @@ import json
 
 import polars as pl
 
+from streamgauge.schemas.profile_columns import tag_sums, with_counts
 from streamgauge.schemas.profile_records import COUNTS, DEVICES, FIELDS, SUMS
 from streamgauge.sinks.postgres.columns import array, clean, json_text, source, time
 
@@ -24,9 +25,9 @@ _READABLE = (
 _TIMES = ("computed_at", "first_seen", "last_seen")
 _TEXTS = ("preferred_genres", "preferred_content_types")
 _HOURS = ("preferred_hours", "preferred_watch_hours")
-PROFILE_COLUMNS = frozenset(
-    {"user_id", *_TIMES, *_READABLE, *_TEXTS, *_HOURS, "tags", "tag_now"}
-) & frozenset(FIELDS)
+PROFILE_COLUMNS = frozenset({*_TIMES, *_READABLE, *_TEXTS, *_HOURS} & {*FIELDS}) | {
+    *("user_id", "counts", "sums", "tags", "tag_sums")
+}
 DEVICE_KEY = ("user_id", "device_type")
 DAY_COLUMNS = frozenset(
     {"user_id", "date", "tasks_created", "tasks_completed", "completion_rate"}
@@ -36,14 +37,18 @@ DAY_COLUMNS = frozenset(
 
 def profile_rows(frame: pl.DataFrame) -> pl.DataFrame:
     """One row a user."""
-    return frame.select(
-        "user_id",
-        pl.col(_TIMES).pipe(time),
-        *_READABLE,
-        *(array(name) for name in (*_TEXTS, *_HOURS)),
-        _by_priority(frame),
-        *source(),
-    ).pipe(clean)
+    return (
+        with_counts(frame)
+        .select(
+            "user_id",
+            pl.col(_TIMES).pipe(time),
+            *_READABLE,
+            *(array(name) for name in (*_TEXTS, *_HOURS)),
+            _by_priority(frame),
+            *source(),
+        )
+        .pipe(clean)
+    )
 
 
 def temporal_rows(frame: pl.DataFrame) -> pl.DataFrame:
@@ -63,20 +68,24 @@ def temporal_rows(frame: pl.DataFrame) -> pl.DataFrame:
         .alias("zero_result_share"),
         (pl.col("feedback") / 1e6 / pl.col("ratings_scored")).fill_nan(None).alias("feedback"),
     ).struct.json_encode()
-    return frame.select(
-        "user_id",
-        (pl.col("avg_session_seconds") / 60).alias("avg_session_length_minutes"),
-        (pl.col("watched_ms") / 3_600_000).alias("total_watch_time_hours"),
-        pl.col("binges").alias("binge_session_count"),
-        array("preferred_genres"),
-        array("preferred_watch_hours").alias("preferred_watch_times"),
-        pl.when(named > 0).then(split).alias("device_split"),
-        extended.str.replace_all("Infinity|-Infinity", "null")
-        .pipe(json_text)
-        .alias("extended_metrics"),
-        pl.col("computed_at").pipe(time),
-        *source(),
-    ).pipe(clean)
+    return (
+        with_counts(frame)
+        .select(
+            "user_id",
+            (pl.col("avg_session_seconds") / 60).alias("avg_session_length_minutes"),
+            (pl.col("watched_ms") / 3_600_000).alias("total_watch_time_hours"),
+            pl.col("binges").alias("binge_session_count"),
+            array("preferred_genres"),
+            array("preferred_watch_hours").alias("preferred_watch_times"),
+            pl.when(named > 0).then(split).alias("device_split"),
+            extended.str.replace_all("Infinity|-Infinity", "null")
+            .pipe(json_text)
+            .alias("extended_metrics"),
+            pl.col("computed_at").pipe(time),
+            *source(),
+        )
+        .pipe(clean)
+    )
 
 
 def device_rows(frame: pl.DataFrame) -> pl.DataFrame:
@@ -148,12 +157,12 @@ def link_rows(frame: pl.DataFrame) -> pl.DataFrame:
 def _tags(frame: pl.DataFrame) -> pl.DataFrame:
     """What is counted by name: row, kind, name, count."""
     kind, name = (pl.col("tags").str.splitn(":", 2).struct.field(f"field_{n}") for n in (0, 1))
-    return (
-        frame.select("tags", "tag_now")
-        .with_row_index("row")
-        .explode("tags", "tag_now")
-        .drop_nulls("tags")
-        .select("row", kind.alias("kind"), name.alias("name"), pl.col("tag_now").alias("count"))
+    flat = frame.select("tags").with_row_index("row").explode("tags", empty_as_null=False)
+    return flat.drop_nulls("tags").select(
+        "row",
+        kind.alias("kind"),
+        name.alias("name"),
+        pl.Series("count", tag_sums(frame)[:, 1].copy()),
     )
 
 

@@ -193,7 +193,7 @@ class Profiles:
         everyone = [self.keys_of(partition) for partition in state.watermarks]
         keys = np.sort(np.concatenate(everyone)) if everyone else np.zeros(0, np.uint64)
         selected = profiles.select(state.profiles, keys)
-        rows = outputs.readable(selected, self._day(selected.rows) * DAY_MS, self._names)
+        rows = outputs.table(selected, self._day(selected.rows) * DAY_MS, self._names)
         days, _ = outputs.days(selected, np.zeros(len(keys)), self._names)
         return rows, days, links.table(state.links)
 

@@ -189,12 +189,12 @@ class Figures:
         place, codes = self.ranked(kind)
         starts = firsts(place).nonzero()[0]
         nth = np.arange(len(place)) - np.repeat(starts, np.diff(np.append(starts, len(place))))
-        place, codes = place[nth < most], codes[nth < most]
-        found: list[list[str]] = [[] for _ in range(len(self.rows))]
-        texts = self.names.texts
-        for at, code in zip(place.tolist(), codes.tolist(), strict=True):
-            found[at].append(texts[code].partition(":")[2])
-        return pl.Series(found, dtype=pl.List(pl.String))
+        best = np.zeros((len(self.rows), most), np.int64)
+        best[place[nth < most], nth[nth < most]] = codes[nth < most]
+        known, which = np.unique(best, return_inverse=True)
+        texts = [self.names.texts[code].partition(":")[2] if code else None for code in known]
+        flat = pl.Series(texts, dtype=pl.String).gather(which.ravel())
+        return flat.reshape((len(best), most)).cast(pl.List(pl.String)).list.drop_nulls()
 
 
 def _first_genre(of: Figures) -> list[str | None]:

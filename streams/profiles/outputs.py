@@ -9,18 +9,18 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from streamgauge.schemas.profile_records import COUNTS, DECAYED, SUMS
+from streamgauge.schemas.profile_columns import matrix, tag_sums
 from streamgauge.streams.metrics.keys import firsts
+from streamgauge.streams.metrics.runs import Run
 from streamgauge.streams.profiles import rows as profile
 from streamgauge.streams.profiles.figures import Figures
 from streamgauge.streams.profiles.parts import Part
 from streamgauge.streams.profiles.profiles import Selection
 from streamgauge.streams.profiles.rows import COUNT, DAY_MS, FADING, NEVER, SUM
-from streamgauge.streams.profiles.tags import KINDS, Names, code_of
+from streamgauge.streams.profiles.tags import KINDS, PARTS, Names, code_of
 
 Array = np.ndarray
 
-_LISTS = {"tags": pl.String, "tag_epochs": pl.Int64, "tag_now": pl.Int64, "tag_then": pl.Int64}
 _NULLABLE = (
     *("learning_velocity", "dropout_risk"),
     *("avg_session_seconds", "avg_quiz_score", "avg_completion"),
@@ -51,23 +51,34 @@ def readable(selection: Selection, at: Array, names: Names) -> pl.DataFrame:
             "preferred_hours": of.hours("hours"),
             "preferred_watch_hours": of.hours("watch_hours"),
             "country": pl.Series(of.country, dtype=pl.String),
-            **{name: rows["counts"][:, at].astype(np.int64) for name, at in COUNT.items()},
-            **{name: rows["sums"][:, at].copy() for name, at in SUM.items()},
+            "sessions": of.count("sessions"),
         }
+    )
+
+
+def table(selection: Selection, at: Array, names: Names) -> pl.DataFrame:
+    """The same with every count and sum."""
+    rows = selection.rows
+    return readable(selection, at, names).with_columns(
+        *(pl.Series(name, rows["counts"][:, at].astype(np.int64)) for name, at in COUNT.items()),
+        *(pl.Series(name, rows["sums"][:, at].copy()) for name, at in SUM.items()),
     )
 
 
 def record(selection: Selection, at: Array, names: Names, offset: Array) -> pl.DataFrame:
     """All fields; `offset`: through which source offset the profiles are."""
     rows = selection.rows
+    order = np.argsort(selection.place, kind="stable")
+    run, place = selection.tags.take(order), selection.place[order]
+    fading = np.concatenate([rows["now"], rows["then"]], axis=1)
     return readable(selection, at, names).with_columns(
         *(pl.Series(name, rows[name].astype(np.int64)) for name in _SAME),
         pl.Series("day_mask", rows["mask"].astype(np.uint64).view(np.int64)),
-        *(pl.Series(f"{name}_now", rows["now"][:, n].copy()) for name, n in FADING.items()),
-        *(pl.Series(f"{name}_then", rows["then"][:, n].copy()) for name, n in FADING.items()),
-        *(pl.Series(name, _bytes(rows[name]), dtype=pl.Binary) for name in _HOURS),
+        *(_bytes(name, rows[name]) for name in ("counts", "sums", *_HOURS)),
+        _bytes("fading", fading),
         *(_time(name, rows[name]) for name in ("country_at", "sessions_through")),
-        *_lists(selection, names),
+        names_of(codes=code_of(run.key), place=place, count=len(rows), names=names).alias("tags"),
+        _tag_sums(run, place, len(rows)),
         pl.Series("emitted_offset", offset),
     )
 
@@ -75,31 +86,34 @@ def record(selection: Selection, at: Array, names: Names, offset: Array) -> pl.D
 _HOURS = ("hours", "watch_hours")
 
 
-def _bytes(counts: Array) -> list[bytes]:
-    text, width = np.ascontiguousarray(counts).tobytes(), counts.shape[1] * counts.itemsize
-    return [text[at : at + width] for at in range(0, len(text), width)]
+def _bytes(name: str, values: Array) -> pl.Series:
+    text, width = np.ascontiguousarray(values).tobytes(), values.shape[1] * values.itemsize
+    parts = [text[at : at + width] for at in range(0, len(text), width)]
+    return pl.Series(name, parts, dtype=pl.Binary)
+
+
+def _tag_sums(run: Run, place: Array, count: int) -> pl.Series:
+    text = np.stack([column.astype(np.int64) for column in run.columns], axis=1).tobytes()
+    ends = (np.searchsorted(place, np.arange(count), side="right") * 24).tolist()
+    parts = [text[first:last] for first, last in zip([0, *ends], ends, strict=False)]
+    return pl.Series("tag_sums", parts, dtype=pl.Binary)
+
+
+def names_of(codes: Array, place: Array, count: int, names: Names) -> pl.Series:
+    """The texts of codes as one list for each place, empty where there is none."""
+    known, which = np.unique(codes, return_inverse=True)
+    texts = pl.Series([names.texts[code] for code in known.tolist()], dtype=pl.String)
+    flat = pl.DataFrame({"place": place, "text": texts.gather(which)})
+    lists = flat.group_by("place", maintain_order=True).agg("text")
+    everyone = pl.DataFrame({"place": np.arange(count)})
+    joined = everyone.join(lists, on="place", how="left", maintain_order="left")["text"]
+    return joined.fill_null(pl.Series([[]], dtype=pl.List(pl.String)))
 
 
 def _time(name: str, values: Array) -> pl.Series:
     return pl.Series(name, np.where(values == NEVER, 0, values)).set(
         pl.Series(values == NEVER), None
     )
-
-
-def _lists(selection: Selection, names: Names) -> list[pl.Series]:
-    """What is counted by name, in lists."""
-    order = np.argsort(selection.place, kind="stable")
-    run = selection.tags.take(order)
-    texts = np.array(names.texts, object)[code_of(run.key)]
-    flat = pl.DataFrame([texts.tolist(), *run.columns], schema=_LISTS, orient="col")
-    flat = flat.with_columns(place=selection.place[order])
-    lists = flat.group_by("place", maintain_order=True).agg(pl.exclude("place"))
-    everyone = pl.DataFrame({"place": np.arange(len(selection.rows))})
-    joined = everyone.join(lists, on="place", how="left", maintain_order="left")
-    return [
-        joined[name].fill_null(pl.Series([[]], dtype=pl.List(kind)))
-        for name, kind in _LISTS.items()
-    ]
 
 
 def restored(frame: pl.DataFrame, partition: int) -> Part:
@@ -110,18 +124,14 @@ def restored(frame: pl.DataFrame, partition: int) -> Part:
         rows[name] = frame[name].to_numpy()
     rows["told"] = frame["computed_at"].to_numpy() // DAY_MS
     rows["mask"] = frame["day_mask"].to_numpy().view(np.uint64)
-    for part, names in (("counts", COUNTS), ("sums", SUMS)):
-        for at, name in enumerate(names):
-            rows[part][:, at] = frame[name].to_numpy()
-    for at, name in enumerate(DECAYED):
-        rows["now"][:, at] = frame[f"{name}_now"].to_numpy()
-        rows["then"][:, at] = frame[f"{name}_then"].to_numpy()
-    for name in _HOURS:
-        rows[name] = np.frombuffer(b"".join(frame[name]), np.uint16).reshape(-1, 24)
+    for name in ("counts", "sums", *_HOURS):
+        rows[name] = matrix(frame[name], rows[name].shape[1], rows[name].dtype.type)
+    fading = matrix(frame["fading"], 2 * len(FADING), np.int64)
+    rows["now"], rows["then"] = fading[:, : len(FADING)], fading[:, len(FADING) :]
     for name in ("country_at", "sessions_through"):
         rows[name] = frame[name].fill_null(NEVER).to_numpy()
     counts = frame["tags"].list.len().fill_null(0).to_numpy()
-    texts = frame["tags"].explode(empty_as_null=False)
+    texts, sums = frame["tags"].explode(empty_as_null=False), tag_sums(frame)
     known, codes = np.unique(texts.to_numpy(), return_inverse=True)
     country = [None if text is None else f"country:{text}" for text in frame["country"]]
     return Part(
@@ -131,12 +141,7 @@ def restored(frame: pl.DataFrame, partition: int) -> Part:
         texts=known.tolist(),
         owner=np.repeat(np.arange(frame.height), counts),
         codes=codes.astype(np.uint32),
-        columns=tuple(
-            frame[name].explode(empty_as_null=False).to_numpy().astype(kind)
-            for name, kind in (
-                *(("tag_epochs", np.int32), ("tag_now", np.int64), ("tag_then", np.int64)),
-            )
-        ),
+        columns=(sums[:, 0].astype(np.int32), sums[:, 1].copy(), sums[:, 2].copy()),
     )
 
 
@@ -152,14 +157,13 @@ def days(selection: Selection, since: Array, names: Names) -> tuple[pl.DataFrame
     first = firsts(place)
     first[1:] |= day[1:] != day[:-1]
     row, starts = first.cumsum() - 1, first.nonzero()[0]
-    what = [names.texts[code].split(":", 2)[2] for code in codes.tolist()]
-    totals = {name: np.zeros(len(starts), np.int64) for name in _OF_DAY}
-    genres: list[list[str]] = [[] for _ in starts]
-    for at, name, value in zip(row.tolist(), what, now.tolist(), strict=True):
-        if name in totals:
-            totals[name][at] += value
-        else:
-            genres[at].append(name.partition(":")[2])
+    what = names.part(codes)
+    totals = {
+        name: np.bincount(row[mine], now[mine], len(starts)).astype(np.int64)
+        for name, mine in ((name, (what == at).nonzero()[0]) for at, name in enumerate(PARTS))
+    }
+    liked = (what == len(PARTS)).nonzero()[0]
+    genres = names_of(names.genre(codes[liked]), row[liked], len(starts), names)
     created, completed = totals["created"], totals["completed"]
     none = np.full(len(starts), np.nan)
     rate = np.divide(completed, created, out=none, where=created > 0)
@@ -176,10 +180,7 @@ def days(selection: Selection, since: Array, names: Names) -> tuple[pl.DataFrame
             "tasks_completed": completed,
             "completion_rate": pl.Series(rate, nan_to_null=True),
             "productivity_score": score,
-            "genres": pl.Series([sorted(some) for some in genres], dtype=pl.List(pl.String)),
+            "genres": genres.list.eval(pl.element().str.strip_prefix("genre:")).list.sort(),
         }
     )
     return frame, owner
-
-
-_OF_DAY = ("events", "sessions", "ms", "created", "completed")

@@ -17,6 +17,7 @@ from streamgauge.streams.metrics.keys import combine, of_strings
 from streamgauge.streams.profiles import profiles
 from streamgauge.streams.profiles import rows as profile
 from streamgauge.streams.profiles.profiles import Selection, State
+from streamgauge.streams.profiles.rows import ROW
 from streamgauge.streams.profiles.tags import Names, code_of
 
 Array = np.ndarray
@@ -56,7 +57,7 @@ class Part:
         end = 24 + first + second
         names = pl.read_ipc(io.BytesIO(data[end : end + third]))
         return Part(
-            rows=profile.view(rows),
+            rows=np.ascontiguousarray(rows).view(ROW)[:, 0],
             users=texts["user"],
             country=texts["country"],
             texts=names["text"].to_list(),
@@ -100,11 +101,14 @@ def taken(state: State, part: Part, names: Names) -> State:
     rows["slot"] = slots
     rows["country"] = names.codes(text or "" for text in part.country)
     codes = names.codes(part.texts)
+    known = keys(part)
+    order = np.argsort(known)
+    there, _ = state.rows.find(known[order])
     tag = slots[part.owner].astype(np.uint64) << np.uint64(32)
     if len(codes):
         tag |= codes[part.codes]
     return State(
-        rows=state.rows.add(keys(part), profile.raw(rows)),
+        rows=state.rows.put(known[order], rows[order], len(rows) - len(there)),
         tags=state.tags.add(tag, *part.columns),
         users=pl.concat([state.users, part.users]),
     )
@@ -121,8 +125,8 @@ def without(state: State, partitions: set[int], names: Names) -> State:
 
 def _partitions(state: State) -> set[int]:
     found: set[int] = set()
-    for run in state.rows.runs:
-        found |= set(np.unique(profile.view(run.columns[0])["partition"]).tolist())
+    for chunk in state.rows.chunks:
+        found |= set(np.unique(chunk["partition"]).tolist())
     return found
 
 

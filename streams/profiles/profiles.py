@@ -12,25 +12,17 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import polars as pl
 
-from streamgauge.streams.metrics.keys import firsts
 from streamgauge.streams.metrics.runs import Run, Runs
 from streamgauge.streams.profiles import rows as profile
 from streamgauge.streams.profiles import tags
 from streamgauge.streams.profiles.digest import Digest
-from streamgauge.streams.profiles.rows import BYTES, COUNT, DAY_MS, SUM
+from streamgauge.streams.profiles.rows import COUNT, DAY_MS, SUM
+from streamgauge.streams.profiles.table import Table
 from streamgauge.streams.profiles.tags import NO_TAGS, Names
 
 Array = np.ndarray
 
 _CHUNKS = 32
-
-
-def _newest(run: Run) -> Run:
-    """The last of the rows of each user."""
-    return run.take(np.append(firsts(run.key)[1:], True).nonzero()[0])
-
-
-NO_ROWS = Runs(dtypes=(BYTES,), fold=_newest)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +42,7 @@ class Finals:
 class State:
     """An immutable table of profiles."""
 
-    rows: Runs = NO_ROWS
+    rows: Table = field(default_factory=Table)
     tags: Runs = NO_TAGS
     users: pl.Series = field(default_factory=lambda: pl.Series([], dtype=pl.String))
     """By slot."""
@@ -72,22 +64,18 @@ def step(state: State, digest: Digest, names: Names) -> State:
     """With the events of one round."""
     if not len(digest.key):
         return state
-    before = profile.raw(profile.empty(len(digest.key)))
-    which, (found,) = state.rows.find(digest.key)
-    before[which] = found  # of several rows of a user the newest comes last, and stays
-    before = profile.view(before)
-    new = np.ones(len(before), bool)
+    which, before = state.rows.find(digest.key)
+    after, users = digest.rows.copy(), state.users
+    new = np.ones(len(after), bool)
     new[which] = False
-    users = state.users
     if new.any():
-        before["slot"][new] = len(users) + np.arange(new.sum())
-        before["partition"][new] = digest.rows["partition"][new]
+        after["slot"][new] = len(users) + np.arange(new.sum())
         users = pl.concat([users, digest.user_key.filter(pl.Series(new))], rechunk=False)
         users = users.rechunk() if users.n_chunks() > _CHUNKS else users
-    after = profile.added(before, digest.rows, names.texts)
+    after[which] = profile.added(before, after[which], names.texts)
     added = _tag_rows(digest.tags, after["slot"])
     return State(
-        rows=state.rows.add(digest.key, profile.raw(after)),
+        rows=state.rows.put(digest.key, after, int(new.sum())),
         tags=state.tags.add(added.key, *added.columns),
         users=users,
     )
@@ -130,7 +118,7 @@ def with_sessions(state: State, finals: Finals, names: Names) -> tuple[State, Ar
     np.minimum.at(first_day, owner, day)
     state = replace(
         state,
-        rows=state.rows.add(keys, profile.raw(after)),
+        rows=state.rows.put(keys, after, 0),
         tags=state.tags.add(added.key, *added.columns),
     )
     return state, keys, first_day
@@ -138,12 +126,7 @@ def with_sessions(state: State, finals: Finals, names: Names) -> tuple[State, Ar
 
 def select(state: State, keys: Array) -> Selection:
     """The profiles of these keys (sorted, each once) that there are."""
-    which, (found,) = state.rows.find(keys)
-    if len(which) > 1:
-        order = np.argsort(which, kind="stable")
-        last = order[np.append(firsts(which[order])[1:], True)]
-        which, found = which[last], found[last]
-    rows = profile.view(found) if len(found) else profile.empty(0)
+    which, rows = state.rows.find(keys)
     by_slot = np.argsort(rows["slot"])
     place, run = tags.of_slots(state.tags, rows["slot"][by_slot])
     return Selection(
@@ -158,11 +141,10 @@ def select(state: State, keys: Array) -> Selection:
 def keys_of(state: State, partition: int, seen_since: int = -1) -> Array:
     """The keys of all of a partition who were active on or after a day, sorted."""
 
-    def wanted(run: Run) -> Array:
-        rows = profile.view(run.columns[0])
+    def wanted(rows: Array) -> Array:
         return (rows["partition"] == partition) & (rows["last_day"] >= seen_since)
 
-    return np.unique(state.rows.where(wanted).key)
+    return state.rows.where(wanted)
 
 
 def _tag_rows(run: Run, slot: Array) -> Run:

@@ -23,39 +23,61 @@ KINDS = ("", "genre", "type", "device", "quality", "created", "completed", "day"
 """What names begin with: `genre:drama`, `day:20461:events`, `device:mobile|390x844|fast`."""
 
 
+PARTS = ("events", "sessions", "ms", "created", "completed")
+"""What is counted of a day, beside its genres: `day:20461:genre:drama`."""
+
+
 class Names:
     """Texts as codes; 0 is the empty one."""
 
     def __init__(self) -> None:
         self.texts: list[str] = [""]
         self._codes: dict[str, int] = {"": 0}
-        self._kinds, self._days = [0], [NO_DAY]
-        self._tables = (np.zeros(1, np.uint8), np.full(1, NO_DAY))
+        self._rows = [(0, NO_DAY, 0, 0)]
+        self._table = np.array(self._rows)
 
     def code(self, text: str) -> int:
-        code = self._codes.setdefault(text, len(self.texts))
-        if code == len(self.texts):
-            kind, _, rest = text.partition(":")
+        code = self._codes.get(text)
+        if code is None:
+            row = self._row(text)
+            code = self._codes[text] = len(self.texts)
             self.texts.append(text)
-            self._kinds.append(KINDS.index(kind) if kind in KINDS else 0)
-            self._days.append(int(rest.partition(":")[0]) if kind == "day" else NO_DAY)
+            self._rows.append(row)
         return code
+
+    def _row(self, text: str) -> tuple[int, int, int, int]:
+        kind, _, rest = text.partition(":")
+        if kind != "day":
+            return KINDS.index(kind) if kind in KINDS else 0, NO_DAY, 0, 0
+        day, _, what = rest.partition(":")
+        if what in PARTS:
+            return KINDS.index(kind), int(day), PARTS.index(what), 0
+        return KINDS.index(kind), int(day), len(PARTS), self.code(what)
 
     def codes(self, texts: Iterable[str]) -> Array:
         return np.array([self.code(text) for text in texts], np.uint32)
 
     def kind(self, codes: Array) -> Array:
         """The places in KINDS."""
-        return self._table()[0][codes]
+        return self._column(0, codes)
 
     def day(self, codes: Array) -> Array:
         """The days of names of the kind `day`."""
-        return self._table()[1][codes]
+        return self._column(1, codes)
 
-    def _table(self) -> tuple[Array, Array]:
-        if len(self._tables[0]) < len(self.texts):
-            self._tables = (np.array(self._kinds, np.uint8), np.array(self._days))
-        return self._tables
+    def part(self, codes: Array) -> Array:
+        """What they count: the place in PARTS, or behind it for a genre."""
+        return self._column(2, codes)
+
+    def genre(self, codes: Array) -> Array:
+        """The codes of their genres."""
+        return self._column(3, codes)
+
+    def _column(self, number: int, codes: Array) -> Array:
+        if len(self._table) < len(self._rows):
+            self._table = np.array(self._rows)
+        column: Array = self._table[:, number][codes]
+        return column
 
 
 def summed(run: Run) -> Run:

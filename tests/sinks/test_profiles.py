@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
 
-from streamgauge.schemas.profile_records import FIELDS, UserDay, UserLink, UserProfile
+from streamgauge.schemas.profile_records import COUNTS, FIELDS, SUMS, UserDay, UserLink, UserProfile
 from streamgauge.sinks.postgres import views
 from streamgauge.sinks.redis import profiles
 from streamgauge.sinks.redis.commands import Commands
@@ -23,7 +24,17 @@ TOPICS = ("user-profiles", "daily-analytics", "user-links")
 def profile(user: str, **said: Any) -> Any:
     known = {name: 0 for name, (kind, _) in FIELDS.items() if kind is int}
     known |= {"computed_at": 20_000 * DAY, "first_seen": NOON, "last_seen": NOON}
-    return UserProfile(**{**dict.fromkeys(FIELDS), **known, "user_id": user, **said})
+    counts = [said.pop(name, 0) for name in COUNTS]
+    sums = [said.pop(name, 0) for name in SUMS]
+    packed = {
+        "counts": struct.pack(f"<{len(counts)}I", *counts),
+        "sums": struct.pack(f"<{len(sums)}q", *sums),
+    }
+    tags = said.pop("tags", {})
+    numbers = [number for count in tags.values() for number in (0, count, 0)]
+    packed["tag_sums"] = struct.pack(f"<{len(numbers)}q", *numbers)
+    fields = {**dict.fromkeys(FIELDS), **known, **packed, "tags": list(tags)}
+    return UserProfile(**{**fields, "user_id": user, **said})
 
 
 ANN = profile(
@@ -39,13 +50,15 @@ ANN = profile(
     preferred_hours=[12, 7],
     preferred_watch_hours=[20],
     tasks_done=2,
-    tags=[
-        *("device:mobile|390x844|fast", "device:mobile||slow", "device:mobile|390x844|slow"),
-        *("device:tv||", "quality:tv|4k", "created:high", "completed:high"),
-    ],
-    tag_epochs=[0] * 7,
-    tag_now=[1, 1, 1, 1, 2, 3, 1],
-    tag_then=[0] * 7,
+    tags={
+        "device:mobile|390x844|fast": 1,
+        "device:mobile||slow": 1,
+        "device:mobile|390x844|slow": 1,
+        "device:tv||": 1,
+        "quality:tv|4k": 2,
+        "created:high": 3,
+        "completed:high": 1,
+    },
 )
 BOB = profile("bob")
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from streamgauge.schemas.columnar import Decoder
 from streamgauge.schemas.messages import Messages
+from streamgauge.schemas.profile_columns import with_counts
 from streamgauge.schemas.registry import open_registry
 from streamgauge.streams.branch import Accepted, Horizon
 from streamgauge.streams.profiles.digest import keys
@@ -88,6 +89,8 @@ class Worker:
             np.arange(count), np.zeros(count, np.int64),
         )  # fmt: skip
         frame = Decoder(REGISTRY, topic).decode(messages).frame
+        if topic == "user-profiles":
+            frame = with_counts(frame)
         return dict(zip(rows, frame.to_dicts(), strict=True))
 
 

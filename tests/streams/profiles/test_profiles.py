@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from streamgauge.cli.verify.profiles import ProfileFold
 from streamgauge.streams.profiles import rows as profile
 from streamgauge.streams.profiles.digest import keys, of_events
-from streamgauge.streams.profiles.outputs import readable
+from streamgauge.streams.profiles.outputs import table
 from streamgauge.streams.profiles.profiles import State, select, step
 from streamgauge.streams.profiles.tags import Names
 from tests.streams.profiles.conftest import DAY, event, frame
@@ -33,7 +33,7 @@ def records(state: State, names: Names, users: set[str], day: int) -> dict[str, 
     asked = frame([{"user_id": user, "timestamp": 0, "event_type": ""} for user in users])
     found = select(state, np.sort(keys(asked)))
     at = np.full(len(found.rows), day * DAY)
-    return {row["user_id"]: row for row in readable(found, at, names).to_dicts()}
+    return {row["user_id"]: row for row in table(found, at, names).to_dicts()}
 
 
 def assert_same(expected: dict[str, Any], found: dict[str, Any]) -> None:

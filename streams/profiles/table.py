@@ -1,0 +1,108 @@
+"""Rows by key of which the newest counts: written once where they are, found by an index.
+
+Rows are appended; the index (`Runs` of key and position) is what is merged, so a row is copied
+about twice in its life, not once a merge. Once rows of no use are half as many as the others, all
+is written anew in the order of keys.
+
+Upstream: `profiles.py`. Invariant: never changed in place; whoever keeps the old one has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamgauge.streams.metrics.keys import firsts
+from streamgauge.streams.metrics.runs import Run, Runs
+from streamgauge.streams.profiles import rows as profile
+from streamgauge.streams.profiles.rows import ROW
+
+Array = np.ndarray
+
+_FEW = 20_000
+_FAN = 8
+_WHOLE = 99
+
+
+def _newest(run: Run) -> Run:
+    """The last position of each key."""
+    return run.take(np.append(firsts(run.key)[1:], True).nonzero()[0])
+
+
+NO_PLACES = Runs(dtypes=(np.int64,), fold=_newest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """An immutable table of profiles."""
+
+    index: Runs = NO_PLACES
+    chunks: tuple[Array, ...] = ()
+    """Rows (ROW) by position, the first chunk from 0 on."""
+    levels: tuple[int, ...] = ()
+    """Of each chunk: how often it was joined; a few of one level become one of the next."""
+    count: int = 0
+    """Keys."""
+
+    def __len__(self) -> int:
+        """How many rows are held, those of no use included."""
+        return sum(map(len, self.chunks))
+
+    def find(self, keys: Array) -> tuple[Array, Array]:
+        """Which of these keys (each once) are there, and their rows."""
+        which, (found,) = self.index.find(keys)
+        place = np.full(len(keys), -1)
+        np.maximum.at(place, which, found)  # later versions lie behind
+        which = (place >= 0).nonzero()[0]
+        return which, self._rows(place[which])
+
+    def put(self, keys: Array, rows: Array, new: int) -> Table:
+        """With these rows (keys sorted, each once), of which so many have keys that are new."""
+        if not len(keys):
+            return self
+        chunks, levels = [*self.chunks, rows], [*self.levels, 0]
+        while levels[-_FAN:] == [levels[-1]] * _FAN:
+            chunks[-_FAN:] = [np.concatenate(chunks[-_FAN:])]
+            levels[-_FAN:] = [levels[-1] + 1]
+        table = Table(
+            index=self.index.add(keys, len(self) + np.arange(len(keys))),
+            chunks=tuple(chunks),
+            levels=tuple(levels),
+            count=self.count + new,
+        )
+        return table.compacted() if len(table) > 1.5 * table.count + _FEW else table
+
+    def compacted(self) -> Table:
+        """Without rows of no use."""
+        keys, places = self._all()
+        rows = self._rows(places)
+        return Table(
+            index=NO_PLACES.add(keys, np.arange(len(keys))),
+            chunks=(rows,),
+            levels=(_WHOLE,),
+            count=len(keys),
+        )
+
+    def where(self, wanted: Callable[[Array], Array]) -> Array:
+        """The keys of the rows for which the mask is set, sorted."""
+        marks = [wanted(chunk) for chunk in self.chunks] or [np.zeros(0, bool)]
+        keys, places = self._all()
+        found: Array = keys[np.concatenate(marks)[places]]
+        return found
+
+    def _all(self) -> tuple[Array, Array]:
+        run = self.index.where(lambda run: np.ones(len(run.key), bool))
+        order = np.lexsort((run.columns[0], run.key))
+        newest = _newest(run.take(order)) if len(order) else run
+        return newest.key, newest.columns[0]
+
+    def _rows(self, places: Array) -> Array:
+        raw = np.empty((len(places), ROW.itemsize), np.uint8)
+        first = 0
+        for chunk in self.chunks:
+            mine = ((places >= first) & (places < first + len(chunk))).nonzero()[0]
+            raw[mine] = profile.raw(chunk)[places[mine] - first]
+            first += len(chunk)
+        return raw.view(ROW)[:, 0]
