@@ -6,7 +6,7 @@ from streamgauge.schemas.errors import WorkError
 from streamgauge.schemas.work import AGENTS, CLASSES, chosen, group
 
 
-ALL = ("source", "merge", "results")
+ALL = tuple(AGENTS)
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,7 @@ ALL = ("source", "merge", "results")
     [
         ((), ALL, "streamgauge-worker"),
         (("realtime",), ALL, "streamgauge-worker"),
-        (("merge", "source", "results"), ALL, "streamgauge-worker"),
+        (ALL[::-1], ALL, "streamgauge-worker"),
         (("source",), ("source",), "streamgauge-worker-source"),
         (("merge", "merge"), ("merge",), "streamgauge-worker-merge"),
     ],
