@@ -25,7 +25,7 @@ from redis import exceptions
 
 from streamgauge.schemas import faultpoint
 from streamgauge.sinks.errors import Fatal, Fenced, Retryable, Rewound
-from streamgauge.sinks.redis import profiles, segments
+from streamgauge.sinks.redis import experiments, profiles, segments
 from streamgauge.sinks.redis.commands import Commands
 from streamgauge.sinks.redis.counters import DAY_MS, Counters, counters, deletions, keys
 from streamgauge.sinks.sink import Batch, Log, Partition, Range
@@ -48,6 +48,7 @@ class Owned:
 APPLIED: Mapping[str, Callable[[pl.DataFrame, dict[int, Commands]], None]] = {
     "user-segments": segments.apply,
     "user-profiles": profiles.apply,
+    "experiment-results": experiments.apply,
 }
 """Topics whose rows are commands, and what makes them."""
 
@@ -61,6 +62,7 @@ class RedisSink:
         ),
         "user-segments": segments.COLUMNS,
         "user-profiles": profiles.COLUMNS,
+        "experiment-results": experiments.COLUMNS,
     }
     types: Mapping[str, frozenset[str]] = {}
 
