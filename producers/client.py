@@ -29,12 +29,14 @@ from streamgauge.producers.ambient import CURRENT, checked, context
 from streamgauge.producers.errors import EventTooLarge, QueueFull, SpoolUnusable, Undelivered
 from streamgauge.producers.intake import Given, Intake
 from streamgauge.producers.outcomes import Ledger, OnOutcome, Stats
+from streamgauge.producers.ways import way_out
 from streamgauge.producers.weight import weigh
 from streamgauge.schemas.ids import now_ms, uuid7
 
 if TYPE_CHECKING:
     from streamgauge.producers.preparation import BeforeSend
     from streamgauge.producers.sender import Sender
+    from streamgauge.producers.store import Store
     from streamgauge.producers.transport import Transport
     from streamgauge.schemas.events import Event
     from streamgauge.schemas.registry import Registry
@@ -84,7 +86,7 @@ class Client:
         `sample` is the share of users whose events are sent; a mapping gives it by event type,
         "*" for the rest. `exit_s` is how long the end of the process waits for the queue.
         """
-        self._make_transport = _way_out(
+        self._make_transport = way_out(
             kafka, registry, namespace, endpoint, write_key, transport, batch_events
         )
         if when_full == "spool" and spool_dir is None:
@@ -194,7 +196,7 @@ class Client:
 
     def stats(self) -> Stats:
         """What became of the events so far."""
-        ledger, sender = self._ledger, self._sender
+        ledger, store = self._ledger, self._store
         return Stats(
             accepted=self._intake.accepted,
             recovered=ledger["recovered"],
@@ -203,12 +205,12 @@ class Client:
             outstanding=self.outstanding,
             queued=len(self._intake),
             queued_bytes=self._intake.bytes,
-            spooled=sender.spooled if sender else 0,
-            spooled_bytes=sender.spooled_bytes if sender else 0,
+            spooled=store.events if store else 0,
+            spooled_bytes=store.size if store else 0,
             spooled_ever=ledger["spooled"],
             refused=ledger["refused"],
             retries=ledger["retries"],
-            unreadable=sender.unreadable if sender else 0,
+            unreadable=store.unreadable if store else 0,
         )
 
     def __enter__(self) -> Client:
@@ -272,8 +274,8 @@ class Client:
 
     def _all_sent(self) -> bool:
         """Nothing is outstanding, nor left by an earlier process and not found yet."""
-        sender = self._sender
-        looked = not self._started or (sender is not None and sender.has_looked)
+        store, unknown = self._store, self._started and self._spool_dir is not None
+        looked = not unknown or (store is not None and store.has_looked)
         return looked and not self.outstanding
 
     def _ours(self) -> bool:
@@ -284,6 +286,8 @@ class Client:
         """In a forked child (forking.py)."""
         if self._sender is not None:
             self._sender.abandon()
+        if self._store is not None:
+            self._store.abandon()
         self._start_anew()
         if self._closed:
             self._intake.close()
@@ -293,6 +297,7 @@ class Client:
         self._intake = Intake(*self._bounds, self._batch_events, self._wakeup.set)
         self._ledger = Ledger(self._on_outcome)
         self._sender = None
+        self._store: Store | None = None
         self._thread: int | None = None
         self._started = False
         self._starting = native.new_lock()
@@ -335,6 +340,7 @@ class Client:
         from streamgauge.producers.preparation import Preparation
         from streamgauge.producers.sender import Pace, Sender
         from streamgauge.producers.spool import Spool
+        from streamgauge.producers.store import Store
 
         preparation = Preparation(
             defaults=self._defaults,
@@ -343,9 +349,9 @@ class Client:
             sample=self._sample,
             before_send=self._before_send,
         )
-        spool = None
-        if self._spool_dir is not None:
+        if self._spool_dir is not None and self._store is None:
             spool = Spool(self._spool_dir, max_bytes=self._spool_bytes, fsync=self._fsync)
+            self._store = Store(spool, self._ledger)
         pace = Pace(
             batch_events=self._batch_events,
             batch_s=self._batch_s,
@@ -353,7 +359,9 @@ class Client:
             backoff=Backoff(),
         )
         made = self._make_transport()
-        return Sender(self._intake, self._ledger, preparation, made, spool, self._wakeup, pace)
+        return Sender(
+            self._intake, self._ledger, preparation, made, self._store, self._wakeup, pace
+        )
 
     def _give_up(self) -> None:
         for given in self._intake.take(self._intake.max_events, sys.maxsize):
@@ -388,41 +396,6 @@ class Client:
             self.close(self._exit_s)
         except Undelivered as error:
             self._ledger.say("at exit", str(error))
-
-
-def _way_out(
-    kafka: str | Mapping[str, Any] | None,
-    registry: str | Registry | None,
-    namespace: str,
-    endpoint: str | None,
-    write_key: str,
-    transport: Callable[[], Transport] | None,
-    batch_events: int,
-) -> Callable[[], Transport]:
-    if [kafka, endpoint, transport].count(None) != 2:
-        raise ValueError("say where events go: one of kafka (with registry), endpoint, transport")
-    if transport is not None:
-        return transport
-    if endpoint is not None:
-        if not endpoint.startswith(("http://", "https://")):
-            raise ValueError(f"{endpoint!r} is no address: use https://HOST[:PORT][/PATH]")
-
-        def collector() -> Transport:
-            from streamgauge.producers.collector_transport import CollectorTransport
-
-            return CollectorTransport(endpoint, write_key, max_batch=batch_events)
-
-        return collector
-    if registry is None:
-        raise ValueError("kafka needs a registry: http(s)://HOST:PORT or file:/DIRECTORY")
-    settings = {"bootstrap.servers": kafka} if isinstance(kafka, str) else dict(kafka or {})
-
-    def straight() -> Transport:
-        from streamgauge.producers.kafka_transport import KafkaTransport
-
-        return KafkaTransport(settings, registry, namespace)
-
-    return straight
 
 
 def _whole(event: Any, user_id: str | None, fields: dict[str, Any]) -> tuple[str, int, int]:

@@ -3,9 +3,9 @@
               ┌── held ── (ready, but the spool was full)
     Intake ───┴─> flight ──> Transport ──> delivered, dropped, or back into the flight
                     ^  │ nobody answers, or the queue is full, or the client is closed
-                    └─ Spool
+                    └─ Store
 
-Upstream: `client.py`. Downstream: a `Transport`, the `Spool`, the `Ledger`.
+Upstream: `client.py`. Downstream: a `Transport`, the `Store`, the `Ledger`.
 
 Invariants: events leave in the order flight, spool, held, intake, which is the order they came in.
 An event is in exactly one of them until the ledger has its end. An event that nobody took is sent
@@ -16,7 +16,6 @@ an error of our own is logged, and the flight is sent again. What callers and th
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,14 +23,12 @@ from time import monotonic
 
 from streamgauge.producers import native
 from streamgauge.producers.backoff import Backoff
-from streamgauge.producers.errors import SpoolFull, Unavailable
+from streamgauge.producers.errors import Unavailable
 from streamgauge.producers.intake import Given, Intake
 from streamgauge.producers.outcomes import Ledger, Outcome
 from streamgauge.producers.preparation import Preparation, Ready, Unfit
-from streamgauge.producers.spool import Spool
+from streamgauge.producers.store import Store
 from streamgauge.producers.transport import Again, Delivered, Refused, Transport
-from streamgauge.schemas.errors import InvalidEvent
-from streamgauge.schemas.events import parse_event
 
 IDLE_S = 5.0
 """The longest sleep: what a dead sibling has spooled is looked for this often."""
@@ -62,7 +59,7 @@ class Sender:
         ledger: Ledger,
         preparation: Preparation,
         transport: Transport,
-        spool: Spool | None,
+        store: Store | None,
         wakeup: native.Wakeup,
         pace: Pace,
     ) -> None:
@@ -70,7 +67,7 @@ class Sender:
         self._ledger = ledger
         self._prepare = preparation
         self._transport = transport
-        self._spool = spool
+        self._store = store
         self._wakeup = wakeup
         self._pace = pace
         self._hands = native.new_lock()
@@ -87,11 +84,6 @@ class Sender:
         self.urgent = 0
         """How many wait for everything to be sent."""
         self.ended = False
-        self.has_looked = spool is None
-        """Whether it is known what earlier processes have left."""
-        self.spooled = 0
-        self.spooled_bytes = 0
-        self.unreadable = 0
 
     def run(self) -> None:
         """Until `finish`."""
@@ -128,14 +120,12 @@ class Sender:
         """From a caller who found the queue full: whether the spool has made room."""
         with self._hands:
             # A callback of the application's, called while events are moved, may find it full too.
-            return not self._moving and self._spool is not None and self._spill()
+            return not self._moving and self._store is not None and self._spill()
 
     def abandon(self) -> None:
         """In a forked child: nothing of this is ours."""
         self.ended = True
         self._transport.abandon()
-        if self._spool is not None:
-            self._spool.abandon()
 
     # -- one turn ----------------------------------------------------------------------------
 
@@ -160,12 +150,13 @@ class Sender:
         """Nothing is left to send; or all is on disk, and nobody answers."""
         if self._held or len(self._intake) or (self._flight and not self._from_spool):
             return False
-        return not self.spooled or self._failures > 0
+        left = 0 if self._store is None else self._store.events
+        return not left or self._failures > 0
 
     def _until(self, now: float, not_before: float | None) -> float:
         """Seconds until something may be due."""
         until = now + IDLE_S if not_before is None else not_before
-        if len(self._intake) and (not_before is None or self._spool is not None):
+        if len(self._intake) and (not_before is None or self._store is not None):
             # The wake-up came with the first of them, or they were left by an earlier batch.
             if self._since is None:
                 self._since = now
@@ -189,11 +180,9 @@ class Sender:
         """The events to send next: the oldest."""
         self._from_spool = False
         most, size = self._transport.max_batch, self._transport.max_bytes
-        if self._spool is not None and self.spooled:
-            found = self._recalled(self._spool.read(most, size))
-            self._from_spool = bool(found)
-            if found:
-                return found
+        if self._store is not None and (found := self._store.recall(most, size)):
+            self._from_spool = True
+            return found
         if self._held:
             held, self._held = self._held, []
             return held
@@ -246,9 +235,8 @@ class Sender:
         self._failures = 0
         if self._from_spool:
             with self._hands:
-                assert self._spool is not None
-                self._spool.done()
-                self._look_at_spool()
+                assert self._store is not None
+                self._store.done()
 
     def _failed(self, now: float, retry_after: float | None) -> None:
         self._failures += 1
@@ -263,27 +251,28 @@ class Sender:
     def _rescue(self) -> None:
         """The flight to disk, unless something newer lies there already."""
         with self._hands:
-            if self._spool is None or self._from_spool or self.spooled:
+            if self._store is None or self._from_spool or self._store.events:
                 return
-            if self._append(self._flight):
+            if self._store.append(self._flight):
                 self._flight = []
 
     def _move_to_spool(self, now: float) -> None:
         """While nobody answers, what comes goes to disk, a batch at a time."""
-        if self._spool is not None and (self._held or self._due(now)):
+        if self._store is not None and (self._held or self._due(now)):
             with self._hands:
                 self._spill()
                 self._since = None
 
     def _spill(self) -> bool:
         """Held and queued events to disk; whether there is room in the queue now."""
+        assert self._store is not None
         self._moving = True
         try:
             while self._held or len(self._intake):
                 if not self._held:
                     taken = self._intake.take(SPILL, self._transport.max_bytes)
                     self._held = self._made_ready(taken)
-                elif self._append(self._held):
+                elif self._store.append(self._held):
                     self._held = []
                 else:
                     return False
@@ -291,57 +280,12 @@ class Sender:
         finally:
             self._moving = False
 
-    def _append(self, events: list[Ready]) -> bool:
-        assert self._spool is not None
-        try:
-            self._spool.append([_recorded(ready) for ready in events])
-        except SpoolFull as error:
-            self._ledger.say("the spool is full", str(error), logging.ERROR)
-            return False
-        except OSError as error:
-            self._ledger.say("the spool cannot be written", str(error), logging.ERROR)
-            return False
-        self._look_at_spool()
-        if self._ledger.wants_each:
-            self._ledger.spooled(
-                [Outcome(event_id=r.event_id, status="spooled", event=r.event) for r in events]
-            )
-        else:
-            self._ledger.spooled(len(events))
-        return True
-
     def _look_for_orphans(self, now: float) -> None:
-        if self._spool is None or (self._looked and now - self._looked < IDLE_S):
+        if self._store is None or (self._looked and now - self._looked < IDLE_S):
             return
         self._looked = now
         with self._hands:
-            self._ledger.count("recovered", self._spool.adopt())
-            self._look_at_spool()
-        self.has_looked = True
-
-    def _look_at_spool(self) -> None:
-        assert self._spool is not None
-        self.spooled = self._spool.pending
-        self.spooled_bytes = self._spool.size
-        if self._spool.unreadable > self.unreadable:
-            self._ledger.say("damaged records in the spool", f"{self._spool.unreadable} so far")
-        self.unreadable = self._spool.unreadable
-
-    def _recalled(self, payloads: list[bytes]) -> list[Ready]:
-        found = []
-        for payload in payloads:
-            event_id, fields = json.loads(payload)
-            try:
-                event = parse_event(fields)
-            except InvalidEvent as error:  # its type has changed since
-                self._ledger.drop(event_id, "invalid", f"{error.reason}: {error}", fields)
-            else:
-                found.append(Ready(event_id, event, len(payload)))
-        if payloads and not found:
-            assert self._spool is not None
-            self._spool.done()
-            self._look_at_spool()
-        return found
+            self._store.look()
 
     # -- events ------------------------------------------------------------------------------
 
@@ -358,8 +302,8 @@ class Sender:
     def _end(self) -> None:
         """Whatever is left goes to disk, or is told to be lost."""
         with self._hands:
-            if self._spool is not None:
-                if self._flight and not self._from_spool and self._append(self._flight):
+            if self._store is not None:
+                if self._flight and not self._from_spool and self._store.append(self._flight):
                     self._flight = []
                 self._spill()
             lost = [*([] if self._from_spool else self._flight), *self._held]
@@ -369,8 +313,8 @@ class Sender:
             for ready in lost:
                 self._ledger.drop(ready.event_id, "undelivered", "the client closed", ready.event)
             self._transport.close()
-            if self._spool is not None:
-                self._spool.close()
+            if self._store is not None:
+                self._store.close()
             self._ledger.say_rest()
             self.ended = True
 
@@ -382,10 +326,4 @@ def _delivered(ready: Ready, answer: Delivered) -> Outcome:
         event=ready.event,
         partition=answer.partition,
         offset=answer.offset,
-    )
-
-
-def _recorded(ready: Ready) -> bytes:
-    return (
-        f"[{json.dumps(ready.event_id)},{ready.event.model_dump_json(exclude_none=True)}]".encode()
     )

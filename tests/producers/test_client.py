@@ -3,10 +3,13 @@
 import inspect
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
+import warnings
+import zlib
 from datetime import UTC, datetime
 
 import pytest
@@ -23,6 +26,7 @@ from streamgauge.producers import (
 )
 from streamgauge.producers.ambient import ENVELOPE
 from streamgauge.producers.errors import SpoolUnusable, Unavailable
+from streamgauge.producers.segments import FRAME
 from streamgauge.producers.testing import RecordingClient, RecordingTransport
 from streamgauge.schemas.events import Event, PageView, Search
 
@@ -61,6 +65,13 @@ class Slow(RecordingTransport):
 
     def interrupt(self):
         self.go.set()
+
+
+def wait(question):
+    deadline = time.monotonic() + 20
+    while not question():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def test_public_names_are_these():
@@ -449,6 +460,56 @@ def test_closing_with_a_spool_loses_nothing_and_does_not_wait(tmp_path):
         assert later.flush(20) == 0
         assert later.stats().delivered == 30
     assert [event.event_id for event in transport.events] == ids
+
+
+def test_a_spool_that_vanishes_is_told_and_stops_nothing(tmp_path, caplog):
+    transport = Away()
+    folder = tmp_path / "spool"
+    with Client(transport=lambda: transport, spool_dir=folder, batch_s=0.01) as client:
+        client.track("search", user_id="ann")
+        wait(lambda: client.stats().spooled == 1)
+        shutil.rmtree(folder)
+        transport.there.set()
+        wait(lambda: ".log" in caplog.text)
+        event_id = client.track("search", user_id="ann")
+        wait(lambda: [event.event_id for event in transport.events] == [event_id])
+        client.close(0.1)
+    assert "the spool cannot be read" in caplog.text
+
+
+def test_a_forked_child_has_a_spool_of_its_own(tmp_path):
+    client = Client(transport=Away, spool_dir=tmp_path, batch_s=0.01)
+    client.track("search", user_id="ann", query="parent")
+    wait(lambda: client.stats().spooled == 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        try:
+            client.track("search", user_id="ann", query="child")
+            client.close(5)
+        finally:
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert client.stats().spooled == 1
+    client.close(0)
+    transport = RecordingTransport()
+    with Client(transport=lambda: transport, spool_dir=tmp_path) as later:
+        assert later.flush(20) == 0
+    assert sorted(event.query for event in transport.events) == ["child", "parent"]
+
+
+def test_an_event_whose_type_has_changed_since_it_was_spooled_is_told(tmp_path):
+    with Client(transport=Away, spool_dir=tmp_path) as client:
+        client.track("search", user_id="ann", event_id="old")
+    (segment,) = tmp_path.glob("*/*.log")
+    data = segment.read_bytes().replace(b'"search"', b'"sxarch"')
+    payload = data[FRAME.size :]
+    segment.write_bytes(FRAME.pack(len(payload), zlib.crc32(payload)) + payload)
+    told = []
+    with Client(transport=Away, spool_dir=tmp_path, on_outcome=told.append) as later:
+        assert later.flush(20) == 0
+    assert [(one.event_id, one.reason) for one in told] == [("old", "invalid")]
 
 
 def test_a_receiver_that_never_returns_does_not_hold_the_end_up():
