@@ -37,6 +37,7 @@ DAYS_SUM = sum(2 ** (-age / 8) for age in range(1024))
 GONE_DAYS = 14.0
 """Days of absence after which recency says all it can."""
 
+_GENRE, _CONTENT = KINDS.index("genre"), KINDS.index("type")
 _TYPES = [COUNT[name] for name in (*TYPES.values(), "other_events")]
 _DEVICES = [COUNT[f"{device}_events"] for device in DEVICES]
 
@@ -171,18 +172,25 @@ class Figures:
 
     def ranked(self, kind: str) -> tuple[Array, Array]:
         """Places and codes of a kind of affinities, each user's strongest first."""
-        place, run = self.selection.place, self.selection.tags
-        codes = code_of(run.key)
-        mine = (self.names.kind(codes) == KINDS.index(kind)).nonzero()[0]
-        place, codes = place[mine], codes[mine]
-        epoch, now, then = (column[mine] for column in run.columns)
+        kinds, place, codes = self._affinities
+        mine = kinds == KINDS.index(kind)
+        return place[mine], codes[mine]
+
+    @cached_property
+    def _affinities(self) -> tuple[Array, Array, Array]:
+        """Kinds, places and codes of all of them."""
+        codes = code_of(self.selection.tags.key)
+        kinds = self.names.kind(codes)
+        mine = ((kinds == _GENRE) | (kinds == _CONTENT)).nonzero()[0]
+        kinds, place, codes = kinds[mine], self.selection.place[mine], codes[mine]
+        epoch, now, then = (column[mine] for column in self.selection.tags.columns)
         steps = (epoch - self.rows["epoch"][place]) * (EPOCH_DAYS // 8)
         strength = np.ldexp(now + then / 65_536.0, steps)
         known, which = np.unique(codes, return_inverse=True)
         texts = np.array([self.names.texts[code] for code in known.tolist()])
         rank = np.argsort(np.argsort(texts))[which]
         order = np.lexsort((rank, -strength, place))
-        return place[order], codes[order]
+        return kinds[order], place[order], codes[order]
 
     def top(self, kind: str, most: int = 5) -> pl.Series:
         """The names of the strongest affinities, as lists."""
