@@ -22,6 +22,9 @@ from streamgauge.schemas.unknown import KEPT, UnknownTypes
 
 RENAMED = {"device": "device_type"}
 
+MAX_NAME = 64
+"""Characters of a name that is compared with those we know."""
+
 REASONS = {
     "missing": "missing_field",
     "missing_user": "missing_user",
@@ -140,7 +143,7 @@ def _invalid(cls: type[Event], error: ValidationError) -> InvalidEvent:
 
 
 def _suggest(name: Any, known: Mapping[str, Any]) -> str:
-    close = get_close_matches(str(name), known, n=1)
+    close = get_close_matches(str(name)[:MAX_NAME], known, n=1)
     return f" (did you mean {close[0]}?)" if close else ""
 
 

@@ -60,8 +60,13 @@ def inflate(data: bytes, most: int) -> bytes:
     return bytes(out)
 
 
-def parse(data: bytes) -> Any:
-    """The JSON value of a body."""
+def parse(data: bytes, values: int) -> Any:
+    """The JSON value of a body of at most so many values, or about.
+
+    A comma stands for a value: a few bytes of wrong values cost as much as a good event.
+    """
+    if data.count(b",") > values:
+        raise Refusal(413, "too_many", f"the body has more than {values} values: send less at once")
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -74,12 +79,16 @@ def parse(data: bytes) -> Any:
         raise Refusal(400, "not_json", f"the body is no JSON: {error}") from None
 
 
-def shallow(value: dict[str, Any], most: int) -> bool:
-    """Whether lists and objects within each other are at most so many."""
+def fits(value: dict[str, Any], levels: int, items: int) -> bool:
+    """Whether lists and objects are at most so deep, and hold so many items all together."""
+    left = items - len(value)
     level = [item for item in value.values() if type(item) in NESTS]
-    for _ in range(most - 1):
+    for _ in range(levels - 1):
         if not level:
-            return True
+            return left >= 0
+        left -= sum(map(len, level))
+        if left < 0:
+            return False
         level = [
             item
             for each in level

@@ -154,7 +154,7 @@ class Endpoint:
         if gzipped:
             data = body.inflate(data, door.limits.inflated_bytes)
             held.add(len(data))
-        events, sent_at = self._events(body.parse(data))
+        events, sent_at = self._events(body.parse(data, door.limits.values))
         del data
         sender = self._sender(events, sent_at, key, arrived, headers, origin)
         answers = door.intake.take(events, sender)

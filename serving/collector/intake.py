@@ -32,7 +32,7 @@ from streamgauge.schemas.registry import Registry
 from streamgauge.schemas.topics import DEAD_LETTERS, EVENTS
 from streamgauge.schemas.unknown import KEPT, UnknownTypes
 from streamgauge.serving.collector.agents import Agent
-from streamgauge.serving.collector.body import shallow
+from streamgauge.serving.collector.body import fits
 from streamgauge.serving.collector.keys import WriteKey
 from streamgauge.serving.collector.settings import Limits
 
@@ -131,13 +131,14 @@ class Intake:
                 f"not one that the write key {name} may send",
                 keep=False,
             )
-        if not shallow(sent, self._limits.depth):
-            raise InvalidEvent("too_deep", None, f"more than {self._limits.depth} levels")
+        limits = self._limits
+        if not fits(sent, limits.depth, limits.items):
+            told = f"more than {limits.depth} levels or {limits.items} items"
+            raise InvalidEvent("too_complex", None, told)
         event_id, key, value = self._encoded(enriched(sent, sender))
-        if len(value) > self._limits.event_bytes:
-            raise InvalidEvent(
-                "too_large", None, f"{len(value)} bytes, at most {self._limits.event_bytes}"
-            )
+        if len(value) > limits.event_bytes:
+            told = f"{len(value)} bytes, at most {limits.event_bytes}"
+            raise InvalidEvent("too_large", None, told)
         return Answer(event_id, None, Record(EVENTS.name, key, value))
 
     def _encoded(self, fields: dict[str, Any]) -> Encoded:

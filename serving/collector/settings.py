@@ -22,11 +22,15 @@ class Limits:
     """Of a body as it is sent."""
     inflated_bytes: int = 4 * MIB
     """Of a body after gzip."""
+    values: int = 60_000
+    """Of all events of a request together; a comma in a text counts as well."""
     batch_events: int = 2000
     event_bytes: int = 256 << 10
     """Of an event as a record."""
     depth: int = 16
-    """Of lists and objects within each other."""
+    """Of lists and objects within each other, in an event."""
+    items: int = 1000
+    """Of all lists and objects of an event together."""
     inflight_bytes: int = 24 * MIB
     """Of all requests that are not answered yet: more are answered 503."""
     busy_seconds: float = 1.0

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamgauge.serving.collector.body import check_headers, inflate, parse, shallow
+from streamgauge.serving.collector.body import check_headers, fits, inflate, parse
 from streamgauge.serving.collector.errors import Refusal
 
 MOST = 1 << 20
@@ -62,26 +62,42 @@ def test_a_bomb_costs_no_more_than_the_limit() -> None:
 )
 def test_what_is_no_json_is_refused(data: bytes) -> None:
     with pytest.raises(Refusal) as refused:
-        parse(data)
+        parse(data, 100)
     assert refused.value.code == "not_json"
 
 
+def test_more_values_than_allowed_are_refused_unread() -> None:
+    with pytest.raises(Refusal) as refused:
+        parse(b"[" + b"1," * 101, 100)
+    assert refused.value.code == "too_many"
+
+
 def test_half_a_surrogate_pair_does_not_cost_the_whole_batch() -> None:
-    found = parse(b'{"batch": [{"title": "cut \\ud83d"}, {"title": "whole \\ud83d\\ude00"}]}')
+    data = b'{"batch": [{"title": "cut \\ud83d"}, {"title": "whole \\ud83d\\ude00"}]}'
+    found = parse(data, 100)
     assert found["batch"][1]["title"] == "whole 😀"
 
 
 @given(
     value=st.recursive(st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
 )
-def test_depth_is_counted(value: Any) -> None:
-    def depth(value: Any) -> int:
-        inner = value.values() if isinstance(value, dict) else value
-        return 1 + max(map(depth, inner), default=0) if isinstance(value, dict | list) else 0
+def test_depth_and_items_are_counted(value: Any) -> None:
+    def nests(value: Any) -> bool:
+        return isinstance(value, dict | list)
 
-    event = {"a": value}
+    def inner(value: Any) -> list[Any]:
+        return list(value.values()) if isinstance(value, dict) else value
+
+    def depth(value: Any) -> int:
+        return 1 + max(map(depth, inner(value)), default=0) if nests(value) else 0
+
+    def items(value: Any) -> int:
+        return len(value) + sum(map(items, inner(value))) if nests(value) else 0
+
+    event = json.loads(json.dumps({"a": value}))
     for most in range(1, 8):
-        assert shallow(json.loads(json.dumps(event)), most) == (depth(event) <= most)
+        assert fits(event, most, 10**6) == (depth(event) <= most)
+        assert fits(event, 100, most) == (items(event) <= most)
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def test_requests_that_are_too_large_are_refused(start: Start) -> None:
     large = {**SEARCH, "query": "x" * 3_000}
     results = post("/v1/batch", json={"batch": [custom, large, SEARCH]}).json()["results"]
     assert [result.get("reason", "ok").split(":")[0] for result in results] == [
-        "too_deep",
+        "too_complex",
         "too_large",
         "ok",
     ]
