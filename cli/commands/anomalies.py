@@ -16,6 +16,7 @@ from streamgauge.cli.errors import CommandError
 from streamgauge.cli.settings import Settings, configured
 from streamgauge.schemas.alerts import load_alerts
 from streamgauge.schemas.metrics import builtin, load_definitions
+from streamgauge.streams.anomalies.evidence import DETECTORS
 from streamgauge.streams.anomalies.flag import Flag
 from streamgauge.streams.anomalies.levels import PRESETS, Level, level_of
 from streamgauge.streams.anomalies.series import Rates, Series, Verdict
@@ -62,7 +63,7 @@ for command in (anomaly_table.list_, anomaly_table.explain, anomaly_table.ack):
 @click.option(
     "--false-alarms",
     type=click.FloatRange(0.001, 10),
-    default=4 * Rates.yellow,
+    default=len(DETECTORS) * Rates.yellow,
     show_default=True,
     help="At most so many yellow flags a week by chance alone.",
 )
@@ -86,7 +87,7 @@ def detect(
     Rows that are not later than the one before are left out of the series and said to be.
     """
     level = _level(preset, signal) if signal else None
-    rates = Rates(yellow=false_alarms / 4)
+    rates = Rates(yellow=false_alarms / len(DETECTORS))
     series = _loaded(state) if state and state.exists() else Series()
     flags, skipped = dict[tuple[str, float], Flag](), dict[str, int]()
     for text, timestamp, value in _rows(file):

@@ -3,10 +3,10 @@
 Upstream: points `(timestamp, value)` of a metric or a file. Downstream: the table `anomalies`,
 `streamgauge anomalies detect`.
 
-    point -> absence -> forecast -> evidence -> tail (x 4) -> incident -> verdict
+    point -> absence -> forecast -> evidence -> tail (x 5) -> incident -> verdict
                 level ----------------------------------------> breach --^
 
-The score of a point is the rarest of its four figures, as a power of ten of weeks: 0 is what
+The score of a point is the rarest of its five figures, as a power of ten of weeks: 0 is what
 chance alone brings about once a week, 1 once in ten weeks, below 0 what is commoner.
 
 Invariants: a verdict uses this point and those before it, so the verdicts of a beginning are the
@@ -35,9 +35,9 @@ KNOWN = 8 * DAY
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """False alarms a week that each of the four figures may give by chance."""
+    """False alarms a week that each of the five figures may give by chance."""
 
-    yellow: float = 0.5
+    yellow: float = 0.4
     red: float = 0.001
 
 

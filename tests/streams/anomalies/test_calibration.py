@@ -9,11 +9,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from streamgauge.streams.anomalies.evidence import DETECTORS
 from streamgauge.streams.anomalies.series import Rates, Series
 
 Law = Callable[[np.random.Generator, np.ndarray], np.ndarray]
 DAY = 86_400.0
-STATED = 4 * Rates().yellow
+STATED = len(DETECTORS) * Rates().yellow
 
 
 def autoregressive(rng: np.random.Generator, count: int, coefficient: float) -> np.ndarray:

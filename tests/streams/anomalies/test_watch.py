@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from streamgauge.cli.verify import anomalies as verify
 from streamgauge.schemas.alerts import Alert, Limit
 from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.metrics import Definitions, load_definitions
@@ -189,6 +190,10 @@ def seen_points(stream: Stream) -> dict[Any, Any]:
     for (source, start, version, dimensions), parts in stream.points().items():
         board = Board(rows={start: {(version, dimensions, source): parts}})
         values = board.values(plan, version, start, start + MINUTE)
+        again = verify.values(plan.grains[plan.numbers[version]], parts)
+        assert {name: value for *_, name, value in values} == pytest.approx(
+            {name: cell.value for name, cell in again.items()}
+        )
         found[source, start, version, dimensions] = {
             name: float(f"{value:.12g}") for _, _, name, value in values
         }
