@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streamgauge.schemas.codec import Codec
@@ -92,10 +92,10 @@ def latest(
     try:
         partitions = consumer.list_topics(topic, timeout).topics[topic].partitions
         places = [TopicPartition(topic, partition, 0) for partition in partitions]
-        ends = {p.partition: consumer.get_watermark_offsets(p, timeout)[1] for p in places}
+        deadline = time.monotonic() + timeout
+        ends = {place.partition: _end(consumer, place, deadline) for place in places}
         places = [place for place in places if ends[place.partition]]
         consumer.assign(places)
-        deadline = time.monotonic() + timeout
         while any(at.offset < ends[at.partition] for at in consumer.position(places)):
             if time.monotonic() > deadline:
                 raise TopicError(f"{topic} could not be read within {timeout:g} s")
@@ -110,3 +110,18 @@ def latest(
     finally:
         consumer.close()
     return found
+
+
+_PASSING = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
+"""While a topic is being created."""
+
+
+def _end(consumer: Consumer, place: TopicPartition, deadline: float) -> int:
+    while True:
+        left = max(deadline - time.monotonic(), 0.1)
+        try:
+            return int(consumer.get_watermark_offsets(place, left)[1])
+        except KafkaException as error:
+            if error.args[0].code() not in _PASSING or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
