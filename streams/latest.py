@@ -65,12 +65,12 @@ class Latest:
             return self
         version = self.version + 1
         gone = keys[self.runs.has(keys) & ~np.isin(keys, run.key)]
-        table = self.runs.add(run.key, np.full(len(run.key), version), *run.columns)
+        runs = self.runs.add(run.key, np.full(len(run.key), version), *run.columns)
         if len(gone):
-            nothing = [np.zeros(len(gone), dtype) for dtype in self.runs.dtypes[1:]]
-            table = table.add(gone, np.full(len(gone), -version), *nothing)
+            nothing: list[Array] = [np.zeros(len(gone), dtype) for dtype in self.runs.dtypes[1:]]
+            runs = runs.add(gone, np.full(len(gone), -version), *nothing)
         unused = self.unused + len(keys)
-        table = replace(self, runs=table, version=version, unused=unused)
+        table = replace(self, runs=runs, version=version, unused=unused)
         return table.compacted() if unused > max(_FEW, len(self.runs) // 2) else table
 
     def where(self, wanted: Callable[[Columns], Array]) -> Run:

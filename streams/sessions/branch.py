@@ -35,6 +35,7 @@ from streamgauge.streams.sessions.sessions import (
     close,
     due,
     flush,
+    latest,
     of_others,
     step,
     without,
@@ -174,7 +175,8 @@ class _Sessions:
     def flush(self, slots: set[int]) -> Iterable[Output]:
         self.state, told = flush(self.state, self._lateness, slots)
         self._flushed = True
-        for one in (*self._replayed, *self._told, told):
+        everything = [*self._replayed, *self._told, told]
+        for one in latest(everything) if self._replayed else everything:
             yield from self._outputs(one)
 
     def commit(self) -> None:

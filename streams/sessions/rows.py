@@ -195,7 +195,9 @@ def _where(wanted: Array, values: Array) -> list[Any]:
     """The values as a list, None elsewhere."""
     if wanted.all():
         return values.tolist()
-    return np.where(wanted, values.astype(object), None).tolist()
+    found = values.astype(object)
+    found[~wanted] = None
+    return found.tolist()
 
 
 def plays_text(plays: spans.Plays | None) -> str | None:

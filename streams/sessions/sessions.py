@@ -295,6 +295,21 @@ def _overtaken(arrival: Array, session: Array) -> Array:
     return found
 
 
+def latest(told: Sequence[Told]) -> list[Told]:
+    """What is told one after the other, without what is told again later."""
+    seen = np.zeros(0, np.uint64)
+    found = []
+    for one in reversed(told):
+        names, gone = _names(one.sessions, ()), _names(one.gone, ())
+        new = (~np.isin(names, seen)).nonzero()[0]
+        left = one.gone.take((~np.isin(gone, seen)).nonzero()[0])
+        found.append(
+            replace(one, sessions=one.sessions.take(new), is_final=one.is_final[new], gone=left)
+        )
+        seen = np.concatenate([seen, names, gone])
+    return found[::-1]
+
+
 def of_others(told: Told, partitions: set[int]) -> Told:
     """Without what is of these partitions."""
     gone = sorted(partitions)

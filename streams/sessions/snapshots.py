@@ -74,7 +74,7 @@ def unpacked(
     for size in json.loads(bytes(snapshot[4:end])):
         parts.append(snapshot[end : end + size])
         end += size
-    found = []
+    found: list[SessionState] = []
     for state, marks, open_, waiting in zip(
         states, parts[::3], parts[1::3], parts[2::3], strict=True
     ):

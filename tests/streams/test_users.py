@@ -113,8 +113,8 @@ def unordered(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("checkpoints", [False, True])
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-@given(seed=st.integers(0, 10**9), size=st.integers(20, 100))
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(seed=st.integers(0, 10**9), size=st.integers(20, 80))
 def test_whatever_happens_to_the_worker_users_are_those_of_one_reading(
     kit: Any, checkpoints: bool, seed: int, size: int
 ) -> None:
