@@ -47,6 +47,10 @@ _FLAGS = """
            to_char(ended_at, 'HH24:MI'), count(*) OVER (),
            count(*) FILTER (WHERE NOT is_final) OVER ()
     FROM {schema}.anomalies ORDER BY severity, started_at DESC, series, detector LIMIT %s"""
+_SESSIONS = """
+    SELECT count(*) FILTER (WHERE NOT is_final), count(*) FILTER (WHERE is_final),
+           coalesce(avg(duration_seconds) / 60, 0)
+    FROM {schema}.sessions"""
 _COUNTS = """
     SELECT (SELECT count(*) FROM {schema}.late_events),
            (SELECT count(*) FROM {schema}.dead_letters)"""
@@ -84,6 +88,10 @@ class Figures:
     click_through_rate: float | None = None
     late: int = 0
     rejected: int = 0
+    open_sessions: int = 0
+    closed_sessions: int = 0
+    session_minutes: float = 0.0
+    """Their mean length."""
     pages: Sequence[tuple[str, int]] = ()
     flags: Sequence[Flagged] = ()
     """Anomalies, red ones first."""
@@ -121,6 +129,7 @@ class Reader:
         try:
             totals = {name: (top, bottom) for name, top, bottom in self._rows(_TOTALS)}
             ((late, rejected),) = self._rows(_COUNTS)
+            ((going, over, minutes),) = self._rows(_SESSIONS)
             clicks, shown = totals.get("click_through_rate", (0, 0))
             return Figures(
                 events=int(totals.get("events", (0, 1))[0]),
@@ -129,6 +138,9 @@ class Reader:
                 click_through_rate=clicks / shown if shown else None,
                 late=late,
                 rejected=rejected,
+                open_sessions=going,
+                closed_sessions=over,
+                session_minutes=minutes,
                 pages=[(page, int(count)) for page, count in self._rows(_PAGES, PAGES)],
                 per_minute=[int(row[0]) for row in self._rows(_MINUTES, MINUTES)][::-1],
                 moves=[

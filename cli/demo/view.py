@@ -70,6 +70,7 @@ def line(seconds: float, stage: str, sent: int, rate: float, figures: Figures) -
     return (
         f"{seconds:6.1f} s  {stage}: {sent:,} sent, {figures.events:,} counted ({rate:,.0f}/s), "
         f"{figures.page_views:,} page views, {figures.active_users:,} users, "
+        f"{figures.open_sessions:,} sessions open, {figures.closed_sessions:,} over, "
         f"{figures.late:,} late, {figures.rejected:,} rejected; behind: {behind}"
     )
 
@@ -79,12 +80,14 @@ def screen(
 ) -> RenderableType:
     """The moment as a screen."""
     ctr = figures.click_through_rate
+    sessions = f"{figures.open_sessions:,} open, {figures.closed_sessions:,} over"
     numbers = Table.grid(padding=(0, 3))
     for row in (
         ("events/s", f"{rate:,.0f}", "page views", f"{figures.page_views:,}"),
         ("events", f"{figures.events:,}", "users today", f"{figures.active_users:,}"),
         ("late", f"{figures.late:,}", "click-through", "-" if ctr is None else f"{ctr:.2%}"),
         ("rejected", f"{figures.rejected:,}", "sent", f"{sent:,}"),
+        ("sessions", sessions, "mean length", f"{figures.session_minutes:.1f} min"),
     ):
         numbers.add_row(Text(row[0], "dim"), row[1], Text(row[2], "dim"), row[3])
     pages = Table("top pages", "views", box=None, padding=(0, 2, 0, 0))
