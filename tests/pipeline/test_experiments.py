@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner
+
+from streamgauge.cli import main
 from streamgauge.cli.settings import Settings
 from streamgauge.cli.stack.stack import Stack
 from streamgauge.cli.verify import VerifyConfig, verify
@@ -26,7 +27,7 @@ from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.experiments import KIND, of_body
 from streamgauge.schemas.registry import open_registry
 
-EVENTS = 4_000
+EVENTS = 2_500
 GUARDED = """
 name: feed-ranking
 variants: [{name: control}, {name: treatment}]
@@ -44,14 +45,9 @@ DEMO = Path(__file__).parents[2] / "cli" / "demo" / "quiz-hints.yaml"
 
 
 def streamgauge(settings: Settings, *arguments: str) -> list[Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "streamgauge.cli", "experiments", *arguments, "--json"],
-        env={**os.environ, **settings.environment()},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
+    line = ["experiments", *arguments, "--json"]
+    done = CliRunner().invoke(main, line, env=settings.environment(), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
