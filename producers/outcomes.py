@@ -5,8 +5,8 @@ Upstream: `sender.py` says what happened. Downstream: `client.stats()`, the appl
 
 Invariants: every accepted event ends as delivered or dropped, once; accepted + recovered =
 delivered + dropped + outstanding. A line of the log speaks for all events of one reason since the
-line before, so an outage writes a line every 10 s, not one an event. A callback that raises stops
-nothing.
+line before, so an outage writes a line every 10 s, not one an event. Callbacks come before the
+counts, so whoever has waited for `flush` has heard. A callback that raises stops nothing.
 """
 
 from __future__ import annotations
@@ -118,28 +118,28 @@ class Ledger:
         if isinstance(outcomes, int):
             self.count("delivered", outcomes)
             return
-        self.count("delivered", len(outcomes))
         for outcome in outcomes:
             self._tell(outcome)
+        self.count("delivered", len(outcomes))
 
     def spooled(self, outcomes: int | Sequence[Outcome]) -> None:
         """So many, or these, are on disk."""
         if isinstance(outcomes, int):
             self.count("spooled", outcomes)
             return
-        self.count("spooled", len(outcomes))
         for outcome in outcomes:
             self._tell(outcome)
+        self.count("spooled", len(outcomes))
 
     def drop(self, event_id: str, reason: str, detail: str | None, event: Any) -> None:
         """This one ends here."""
-        with self._lock:
-            self._dropped[reason] += 1
         level = logging.INFO if reason in WANTED else logging.ERROR
         self.say(f"dropped: {reason}", f"for example {event_id}: {detail}", level)
         self._tell(
             Outcome(event_id=event_id, status="dropped", reason=reason, detail=detail, event=event)
         )
+        with self._lock:
+            self._dropped[reason] += 1
 
     def say(
         self,

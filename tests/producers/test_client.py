@@ -684,16 +684,16 @@ if __name__ == "__main__":
 def test_a_fork_while_the_sender_imports_does_not_lock_the_child_up():
     script = """
 pids = []
-for number in range(20):
+for number in range(8):
     client.track("search", "ann", query=f"p{number}")
     pids.append(os.fork())
     if not pids[-1]:
         client.track("search", "ann", query=f"c{number}")
         sys.exit()
-    time.sleep(0.02)
+    time.sleep(0.04)
 for pid in pids: assert os.waitpid(pid, 0)[1] == 0
 """
-    expected = sorted(f"{who}{number}" for who in "pc" for number in range(20))
+    expected = sorted(f"{who}{number}" for who in "pc" for number in range(8))
     assert run(script) == (0, expected, "")
 
 

@@ -46,7 +46,7 @@ client.close()
 """
 
 FULL = """
-client = make(batch_s=0.0, max_events=5, block_s=60)
+client = make(batch_s=0.0, max_events=20, block_s=60)
 gevent.joinall([gevent.spawn(work, client, f"g{number}") for number in range(20)])
 client.close()
 assert client.stats().delivered == 1000, client.stats()
