@@ -26,8 +26,10 @@ from starlette.routing import Route
 
 from streamgauge.schemas.registry import open_registry
 from streamgauge.serving.collector import addresses, telemetry
+from streamgauge.serving.collector.answers import Receive, Scope, Send
 from streamgauge.serving.collector.delivery import Delivery
-from streamgauge.serving.collector.events import Door, Endpoint, Receive, Scope, Send
+from streamgauge.serving.collector.door import Door
+from streamgauge.serving.collector.events import Endpoint
 from streamgauge.serving.collector.intake import Intake
 from streamgauge.serving.collector.keys import KeyRing, load
 from streamgauge.serving.collector.openapi import document

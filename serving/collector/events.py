@@ -5,97 +5,25 @@ without a framework's request object, as it runs for every event.
 
 Invariants: 200 is said only when every event answered `ok` is durable and every one answered `drop`
 is a dead letter, or turned away at the door; whatever is refused as a whole left nothing behind.
-The bytes of requests that are not answered yet never exceed the limit: the rest is answered 503.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import math
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import parse_qs
 
-import orjson
-
 from streamgauge.schemas.envelope import to_millis
 from streamgauge.schemas.ids import now_ms
-from streamgauge.serving.collector import addresses, body, telemetry
+from streamgauge.serving.collector import addresses, answers, body, telemetry
 from streamgauge.serving.collector.agents import agent
-from streamgauge.serving.collector.clocks import Clocks
-from streamgauge.serving.collector.delivery import Delivery, Outcome
+from streamgauge.serving.collector.answers import Headers, Receive, Scope, Send
+from streamgauge.serving.collector.door import Door, Held, busy
 from streamgauge.serving.collector.errors import Refusal
-from streamgauge.serving.collector.intake import Answer, Intake, Sender
-from streamgauge.serving.collector.keys import KeyRing, WriteKey
-from streamgauge.serving.collector.rates import Buckets
-from streamgauge.serving.collector.settings import CollectorConfig
+from streamgauge.serving.collector.intake import Sender
+from streamgauge.serving.collector.keys import WriteKey
 
-logger = logging.getLogger(__name__)
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
-
-BUSY_S = 1.0
-AWAY_S = 5.0
-"""What Retry-After says."""
-
-TURN_S = 0.05
 QUERY_FIELDS = 20
-
-PREFLIGHT: Headers = [
-    (b"access-control-allow-methods", b"POST"),
-    (b"access-control-allow-headers", b"authorization, content-type, content-encoding"),
-    (b"access-control-max-age", b"86400"),
-    (b"content-length", b"0"),
-]
-
-
-class Door:
-    """What all requests share."""
-
-    def __init__(
-        self, config: CollectorConfig, keys: KeyRing, intake: Intake, delivery: Delivery
-    ) -> None:
-        self.config = config
-        self.limits = config.limits
-        self.keys = keys
-        self.intake = intake
-        self.delivery = delivery
-        self.clocks = Clocks()
-        self.buckets = Buckets()
-        self.inflight = 0
-        self.turned = time.monotonic()
-        wanted = {"authorization", "origin", "content-type", "content-encoding", "content-length"}
-        wanted |= {"user-agent", "x-forwarded-for", (config.country_header or "").lower()}
-        self.wanted = frozenset(name.encode() for name in wanted)
-
-    async def turn(self) -> None:
-        """Note, for as long as the collector runs, when the event loop has last gone round."""
-        while True:
-            self.turned = time.monotonic()
-            await asyncio.sleep(TURN_S)
-
-    def check(self, now: float) -> None:
-        """Refuse what would have to wait too long.
-
-        Requests that came together are worked on in one turn of the event loop, one after the
-        other: the later ones of a turn that is too long are refused, at a tenth of the cost.
-        """
-        if now - self.turned > self.limits.busy_seconds:
-            raise Refusal(503, "busy", "too much at once: send it again", retry_after=BUSY_S)
-        if not self.delivery.accepts:
-            raise Refusal(503, "unavailable", "events cannot be kept now", retry_after=AWAY_S)
-
-    def hold(self, size: int) -> None:
-        """Count bytes in, or refuse them."""
-        if self.inflight + size > self.limits.inflight_bytes:
-            raise Refusal(503, "busy", "too much at once: send it again", retry_after=BUSY_S)
-        self.inflight += size
 
 
 class Endpoint:
@@ -113,22 +41,22 @@ class Endpoint:
             name: value.decode("latin-1") for name, value in scope["headers"] if name in door.wanted
         }
         origin = headers.get(b"origin")
-        cors = _cors(origin) if origin is not None and door.keys.from_origin(origin) else []
+        cors = answers.cors(origin) if origin is not None and door.keys.from_origin(origin) else []
         if method == "OPTIONS":
             status = 204 if cors else 403
-            await _send(send, status, b"", [*PREFLIGHT, *cors])
+            await answers.send(send, status, b"", [*answers.PREFLIGHT, *cors])
         else:
-            held = _Held(door)
+            held = Held(door)
             try:
                 if method != "POST":
                     raise Refusal(405, "method", "send events by POST")
                 answer = await self._answer(scope, receive, headers, origin, held)
             except Refusal as refusal:
-                answer = _refused(refusal)
+                answer = answers.refused(refusal)
             finally:
                 door.inflight -= held.size
             status, content, more = answer
-            await _send(send, status, content, [*more, *cors])
+            await answers.send(send, status, content, [*more, *cors])
             telemetry.SECONDS.observe(time.perf_counter() - began)
         telemetry.REQUESTS.labels(self._route, status).inc()
 
@@ -138,7 +66,7 @@ class Endpoint:
         receive: Receive,
         headers: dict[bytes, str],
         origin: str | None,
-        held: _Held,
+        held: Held,
     ) -> tuple[int, bytes, Headers]:
         door = self._door
         arrived, now = now_ms(), time.monotonic()
@@ -157,20 +85,20 @@ class Endpoint:
         events, sent_at = self._events(body.parse(data, door.limits.values))
         del data
         sender = self._sender(events, sent_at, key, arrived, headers, origin)
-        answers = door.intake.take(events, sender)
+        taken = door.intake.take(events, sender)
         for name, rate in limited:
             door.buckets.charge(name, rate, len(events), now)
-        stored = iter(await door.delivery.store([a.record for a in answers if a.record]))
-        outcomes = [next(stored) if a.record else "stored" for a in answers]
-        return _results(key, answers, outcomes)
+        stored = iter(await door.delivery.store([one.record for one in taken if one.record]))
+        outcomes = [next(stored) if one.record else "stored" for one in taken]
+        return answers.results(key, taken, outcomes)
 
-    async def _body(self, receive: Receive, headers: dict[bytes, str], held: _Held) -> bytes:
+    async def _body(self, receive: Receive, headers: dict[bytes, str], held: Held) -> bytes:
         most = self._door.limits.body_bytes
         declared = int(headers.get(b"content-length", "0"))
         if declared > most:
             raise Refusal(413, "too_large", f"{declared} bytes, at most {most} are taken")
         if self._door.inflight + declared > self._door.limits.inflight_bytes:
-            raise Refusal(503, "busy", "too much at once: send it again", retry_after=BUSY_S)
+            raise busy()
         parts: list[bytes] = []
         more = True
         while more:
@@ -244,20 +172,6 @@ class Endpoint:
         return (key.name, rate), (f"{key.name} {addresses.network(address)}", client_rate)
 
 
-class _Held:
-    """The bytes that one request has in memory."""
-
-    __slots__ = ("_door", "size")
-
-    def __init__(self, door: Door) -> None:
-        self._door = door
-        self.size = 0
-
-    def add(self, size: int) -> None:
-        self._door.hold(size)
-        self.size += size
-
-
 def _key_of(scope: Scope, headers: dict[bytes, str]) -> str | None:
     kind, _, key = headers.get(b"authorization", "").partition(" ")
     if kind.lower() == "bearer":
@@ -288,69 +202,3 @@ def _time(sent_at: Any) -> int:
 def _wait_if(wait: float) -> None:
     if wait:
         raise Refusal(429, "rate", "too many events: slow down", retry_after=wait)
-
-
-def _results(
-    key: WriteKey, answers: list[Answer], outcomes: list[Outcome]
-) -> tuple[int, bytes, Headers]:
-    results: list[dict[str, Any]] = []
-    statuses: Counter[str] = Counter()
-    for answer, outcome in zip(answers, outcomes, strict=True):
-        reason = answer.reason
-        if outcome == "stored":
-            status = "ok" if reason is None else "drop"
-        elif outcome == "retry":
-            status, reason = "retry", "unavailable: not kept, send it again"
-        else:
-            status, reason = "drop", "too_large: Kafka does not take a record of this size"
-        statuses[status] += 1
-        if reason is None:
-            results.append({"id": answer.id, "status": status})
-            continue
-        if status == "drop":
-            telemetry.DROPPED.labels(reason.partition(":")[0]).inc()
-        results.append({"id": answer.id, "status": status, "reason": reason})
-    for status, count in statuses.items():
-        telemetry.EVENTS.labels(key.name, status).inc(count)
-    content = orjson.dumps({"results": results})
-    if results and statuses["retry"] == len(results):
-        return 503, content, [_retry_after(AWAY_S)]
-    return 200, content, []
-
-
-def _refused(refusal: Refusal) -> tuple[int, bytes, Headers]:
-    telemetry.REFUSED.labels(refusal.code).inc()
-    headers: Headers = []
-    if refusal.retry_after is not None:
-        headers.append(_retry_after(refusal.retry_after))
-    if refusal.status == 405:
-        headers.append((b"allow", b"POST, OPTIONS"))
-    if refusal.status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    if refusal.status == 415:
-        headers.append((b"accept-encoding", b"gzip"))
-    content = orjson.dumps({"error": {"code": refusal.code, "message": refusal.message}})
-    return refusal.status, content, headers
-
-
-def _retry_after(seconds: float) -> tuple[bytes, bytes]:
-    return b"retry-after", str(math.ceil(seconds)).encode()
-
-
-def _cors(origin: str) -> Headers:
-    return [
-        (b"access-control-allow-origin", origin.encode("latin-1")),
-        (b"access-control-expose-headers", b"retry-after"),
-        (b"vary", b"origin"),
-    ]
-
-
-async def _send(send: Send, status: int, content: bytes, headers: Headers) -> None:
-    if content:
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(content)).encode()),
-            *headers,
-        ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": content})

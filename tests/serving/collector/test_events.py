@@ -8,7 +8,8 @@ from typing import Any, cast
 
 from streamgauge.schemas.registry import open_registry
 from streamgauge.serving.collector.delivery import Delivery
-from streamgauge.serving.collector.events import Door, Endpoint
+from streamgauge.serving.collector.door import Door
+from streamgauge.serving.collector.events import Endpoint
 from streamgauge.serving.collector.intake import Intake
 from streamgauge.serving.collector.keys import KeyRing
 from streamgauge.serving.collector.settings import CollectorConfig
