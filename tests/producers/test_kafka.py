@@ -1,11 +1,9 @@
 """What the mock cluster cannot show: topics that exist or do not, and LogAppendTime."""
 
-import time
-
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from streamgauge.producers import Client, SendRefused
+from streamgauge.producers import Client, RecordProducer, SendRefused
 from streamgauge.producers.simulator import Simulation, simulate
 from streamgauge.schemas.topics import create_topics
 
@@ -14,7 +12,7 @@ pytestmark = pytest.mark.kafka
 
 def test_a_simulation_is_in_a_real_topic_record_by_record(kafka, registry, namespace):
     create_topics({"bootstrap.servers": kafka}, namespace)
-    with Client(kafka, registry, namespace) as client:
+    with RecordProducer(kafka, registry, namespace) as client:
         truth = simulate(client, Simulation(events=5000))
         partitions = range(client.partitions())
     consumer = Consumer({"bootstrap.servers": kafka, "group.id": namespace})
@@ -30,15 +28,26 @@ def test_a_simulation_is_in_a_real_topic_record_by_record(kafka, registry, names
 def test_a_callback_hears_offsets_of_a_real_topic(kafka, registry, namespace):
     create_topics({"bootstrap.servers": kafka}, namespace)
     heard = []
-    with Client(kafka, registry, namespace, on_delivery=lambda *told: heard.append(told)) as client:
+    with Client(kafka, registry, namespace, on_outcome=heard.append) as client:
         for _ in range(3):
-            client.track("search", user_id="ann", timestamp=int(time.time() * 1000))
-    assert [(error, offset) for _, error, _, offset in heard] == [(None, 0), (None, 1), (None, 2)]
+            client.track("search", user_id="ann")
+    assert [(one.status, one.offset) for one in heard] == [("delivered", n) for n in range(3)]
+
+
+def test_a_topic_that_comes_later_is_waited_for(kafka, registry, namespace):
+    told = []
+    settings = {"bootstrap.servers": kafka, "allow.auto.create.topics": False}
+    with Client(settings, registry, namespace, on_outcome=told.append, timeout_s=2) as client:
+        client.track("search", user_id="ann")
+        assert client.flush(3) == 1
+        create_topics({"bootstrap.servers": kafka}, namespace)
+        assert client.flush(60) == 0
+    assert [one.status for one in told] == ["delivered"]
 
 
 def test_a_topic_that_does_not_exist_is_an_error_that_says_so(kafka, registry, namespace):
     with (
-        Client(kafka, registry, namespace, allow_auto_create_topics=False) as client,
+        RecordProducer(kafka, registry, namespace, allow_auto_create_topics=False) as client,
         pytest.raises(SendRefused, match=f"there is no topic {namespace}"),
     ):
         client.partitions()
