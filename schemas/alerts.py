@@ -148,7 +148,8 @@ def _explained(error: Any) -> Fault:
     place = str(path[-1]) if path else "the file"
     match error["type"]:
         case "extra_forbidden":
-            inside = {1: AlertFile, 3: Alert}.get(len(path), Limit)
+            models: dict[int, type[BaseModel]] = {1: AlertFile, 3: Alert}
+            inside = models.get(len(path), Limit)
             return path, f"unknown key {place}: {suggest(place, inside.model_fields)}"
         case "missing":
             return path, f"{place} is missing"

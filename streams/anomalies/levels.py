@@ -51,7 +51,7 @@ def level_of(alert: Alert) -> Level:
     """Of an alert's definition."""
 
     def limit(given: schemas.Limit | None) -> Limit | None:
-        return given and Limit(value=given.value, seconds=60 * given.minutes)
+        return None if given is None else Limit(value=given.value, seconds=60 * given.minutes)
 
     return Level(
         unit=alert.unit,

@@ -202,13 +202,16 @@ class PointsBranch(Branch):
     def load(self, partition: int, snapshot: memoryview) -> bool:
         frames, (watermark, told) = snapshots.unpacked(snapshot)
         state = self._state
-        tables = {
-            name: snapshots.added(getattr(state.minutes, name), frames[name]) for name in _TABLES
-        }
+        minutes = state.minutes
         self._state = State(
-            minutes=replace(state.minutes, **tables),
-            watermarks=state.watermarks | ({} if watermark is None else {partition: watermark}),
-            told=state.told | ({} if told is None else {partition: told}),
+            minutes=replace(
+                minutes,
+                rows=snapshots.added(minutes.rows, frames["rows"]),
+                entries=snapshots.added(minutes.entries, frames["entries"]),
+                seen=snapshots.added(minutes.seen, frames["seen"]),
+            ),
+            watermarks=_with(state.watermarks, partition, watermark),
+            told=_with(state.told, partition, told),
         )
         return True
 
@@ -219,6 +222,10 @@ _TABLES = ("rows", "entries", "seen")
 def place_of(dimensions: str, partitions: int) -> int:
     """Where all of a series meets, whatever the version of its definition."""
     return zlib.crc32(dimensions.encode()) % partitions
+
+
+def _with(known: Mapping[int, int], partition: int, value: int | None) -> Mapping[int, int]:
+    return known if value is None else {**known, partition: value}
 
 
 def _key(row: tuple[Any, ...]) -> bytes:

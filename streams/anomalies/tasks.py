@@ -143,8 +143,8 @@ class AnomalyWatch(Task):
             needed = self._needed(partition)
             old = [place for place in board.kept if needed is None or place[1] < needed]
             memory += [(partition, _points_key(*place), None) for place in old]
-            kept = tuple(place for place in board.kept if place not in set(old))
-            self._boards[partition] = replace(board, kept=kept)
+            left = tuple(place for place in board.kept if place not in set(old))
+            self._boards[partition] = replace(board, kept=left)
         yield from self._outputs(words, memory)
 
     def _due(self, now: float, told: set[str]) -> Iterable[tuple[int, Watched]]:
@@ -182,7 +182,9 @@ class AnomalyWatch(Task):
 
     def _settings(self, name: str, dimensions: str) -> Settings | None:
         named = self._named.get(name)
-        return named and Settings(
+        if named is None:
+            return None
+        return Settings(
             metric=name,
             dimensions=dimensions,
             zeros=named.zeros,

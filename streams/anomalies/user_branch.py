@@ -235,11 +235,15 @@ class UserWatch(Branch):
         self._state = State(
             open=snapshots.added(state.open, frames["open"]),
             judged=Judged(busy={**judged.busy, **known}, standing={**judged.standing, **stands}),
-            watermarks=state.watermarks | ({} if watermark is None else {partition: watermark}),
-            done=state.done | ({} if done is None else {partition: done}),
+            watermarks=_with(state.watermarks, partition, watermark),
+            done=_with(state.done, partition, done),
         )
         self._loaded.add(partition)
         return True
+
+
+def _with(known: Mapping[int, int], partition: int, value: int | None) -> Mapping[int, int]:
+    return known if value is None else {**known, partition: value}
 
 
 def _added(open_: Runs, frame: pl.DataFrame, prompt: Array, wanted: pl.Expr) -> Runs:

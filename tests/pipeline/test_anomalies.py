@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
+
+from confluent_kafka import KafkaException
 
 from streamgauge.cli.settings import Settings
 from streamgauge.cli.stack.stack import Stack
@@ -20,7 +24,7 @@ from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.registry import open_registry
 
 EVENTS = 12_000
-KILLS = 3
+KILLS, ROWS = 3, 250
 
 
 def test_flags_survive_kills_and_are_not_repeated(
@@ -36,25 +40,32 @@ def test_flags_survive_kills_and_are_not_repeated(
     )
     with Stack(settings, tmp_path / "stack", sinks=("postgres",)) as stack:
         client = RecordProducer(kafka=kafka, registry=registry_url, namespace=namespace)
-        log = Log({"bootstrap.servers": kafka})
+        log, points = Log({"bootstrap.servers": kafka}), f"{namespace}.anomaly-points"
         rates = Rates(duplicates=0.01, late=0.01, broken=0.001)
         # Three hours of traffic, with what the simulator's world holds: errors, slow answers.
-        looks = iter(range(1, KILLS + 1))
-        due = next(looks)
+        left = list(range(1, KILLS + 1))
 
-        def killed(truth: object) -> None:
-            nonlocal due
-            if due and client.stats.acknowledged > due * EVENTS // (KILLS + 1):
+        def kill_when_due(_: object = None) -> None:
+            """Whenever so many rows more have been written."""
+            rows = 0
+            with suppress(KafkaException):  # topics that have just been made
+                rows = sum(log.bounds(points)[1].values()) if log.exists(points) else 0
+            if left and rows > left[0] * ROWS:
+                left.pop(0)
                 worker = next(c for c in stack.children if c.name.startswith("worker"))
                 if worker.pid is not None:
                     os.kill(worker.pid, signal.SIGKILL)
-                stack.check()
-                due = next(looks, 0)
+            stack.check()
 
         simulation = Simulation(
             events=EVENTS, seed=5, rates=rates, span_ms=10_800_000, rate=EVENTS / 8
         )
-        simulate(client, simulation, progress=killed)
+        simulate(client, simulation, progress=kill_when_due)
+        deadline = time.monotonic() + 120
+        while left and time.monotonic() < deadline:
+            kill_when_due()
+            time.sleep(0.02)
+        assert not left
         report = verify(
             VerifyConfig(
                 kafka={"bootstrap.servers": kafka},
@@ -65,7 +76,6 @@ def test_flags_survive_kills_and_are_not_repeated(
             )
         )
         assert report.ok, report.text()
-        assert not due  # every kill
         topic = f"{namespace}.anomalies"
         codec = Codec(open_registry(registry_url))
         words = [

@@ -1,6 +1,6 @@
 """The stated rate of false alarms, on series in which nothing happens.
 
-Stated: at most half a yellow flag a week by each of the four figures, two by all of them; red
+Stated: at most 0.4 yellow flags a week by each of the five figures, two by all of them; red
 ones a thousandth of a week's each.
 """
 
