@@ -72,7 +72,7 @@ kafka-stop: setup ## Stop it
 
 lock: ## Resolve the requirements anew (needs uv)
 	$(COMPILE) --upgrade --extra all --group dev -o requirements/dev.txt
-	$(COMPILE) --upgrade --extra cli --extra registry -c requirements/dev.txt -o requirements/run.txt
+	$(COMPILE) --upgrade --extra cli --extra registry --extra serving -c requirements/dev.txt -o requirements/run.txt
 
 clean: kafka-stop ## Remove what was built and the state of stacks, not .venv
 	rm -rf build dist .streamgauge .mypy_cache .ruff_cache .pytest_cache .hypothesis
