@@ -17,6 +17,7 @@ from bench.rows import Row
 from bench.scaling import AGAINST, scaling
 from bench.sdk import sdk
 from bench.steady import steady
+from bench.users import users
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +160,14 @@ BENCHMARKS = {
             title="memory of a worker, in the runs of b3",
             method="Resident memory of the worker's process, the most by the kernel's account.",
             run=pipeline.memory,
+        ),
+        Benchmark(
+            name="b11",
+            title="what is known of users: CPU and memory",
+            method="The worker's branch over generated events, records encoded, without Kafka; "
+            "80,000 events/s of the log, a flush each 20,000. CPU over the second half; memory is "
+            "the process's, without what it had before.",
+            run=users,
         ),
     )
 }
