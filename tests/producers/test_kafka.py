@@ -1,8 +1,14 @@
 """What the mock cluster cannot show: topics that exist or do not, and LogAppendTime."""
 
+import os
+import subprocess
+import sys
+import time
+
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+from streamgauge.cli.stack.process import free_port, listens
 from streamgauge.producers import Client, RecordProducer, SendRefused
 from streamgauge.producers.simulator import Simulation, simulate
 from streamgauge.schemas.topics import create_topics
@@ -51,3 +57,40 @@ def test_a_topic_that_does_not_exist_is_an_error_that_says_so(kafka, registry, n
         pytest.raises(SendRefused, match=f"there is no topic {namespace}"),
     ):
         client.partitions()
+
+
+@pytest.fixture
+def collector(kafka, registry_url, namespace, tmp_path):
+    create_topics({"bootstrap.servers": kafka}, namespace)
+    port = free_port()
+    environment = {
+        "STREAMGAUGE_KAFKA": kafka,
+        "STREAMGAUGE_REGISTRY": registry_url,
+        "STREAMGAUGE_NAMESPACE": namespace,
+        "STREAMGAUGE_DIR": str(tmp_path / "state"),
+    }
+    command = [sys.executable, "-m", "streamgauge.cli", "collect", "--port", str(port)]
+    running = subprocess.Popen(command, env={**os.environ, **environment})
+    deadline = time.monotonic() + 60
+    while not listens(port):
+        assert running.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    yield f"http://127.0.0.1:{port}"
+    running.terminate()
+    assert running.wait(60) == 0
+
+
+def test_client_and_collector_understand_each_other(collector, kafka, namespace):
+    told = []
+    with Client(endpoint=collector, write_key="any", on_outcome=told.append) as client:
+        ids = [client.track("page_view", user_id=f"u{n}", page_url="/ü" * 20) for n in range(250)]
+        client.custom("signup", "ann", {"plan": "pro", "seats": 3})
+    assert [one.event_id for one in told][:250] == ids
+    assert {one.status for one in told} == {"delivered"}
+    consumer = Consumer({"bootstrap.servers": kafka, "group.id": namespace})
+    ends = [
+        consumer.get_watermark_offsets(TopicPartition(f"{namespace}.events", number), 10)[1]
+        for number in range(4)
+    ]
+    consumer.close()
+    assert sum(ends) == 251
