@@ -62,6 +62,9 @@ class View:
 def line(seconds: float, stage: str, sent: int, rate: float, figures: Figures) -> str:
     """The moment as one line, for logs."""
     behind = ", ".join(f"{name} {lag:,}" for name, lag in figures.lags.items())
+    if figures.moves:
+        user, segment, enters, reason = figures.moves[0]
+        behind += f"; {user} {'→' if enters else '←'} {segment} ({reason})"
     if figures.looks:
         behind += f"; {figures.looks[-1].text()}"
     if figures.flags:

@@ -71,7 +71,7 @@ def test_the_screen_has_every_figure() -> None:
 def test_a_line_says_the_same_in_logs() -> None:
     text = line(12.3, "sending", 13_000, 950.4, FIGURES)
     assert "12.3 s  sending: 13,000 sent, 12,000 counted (950/s), 4,000 page views" in text
-    assert "behind: worker 1,234" in text
+    assert "behind: worker 1,234; u-17 → explorer (exploration_share = 0.4)" in text
 
 
 def test_without_a_terminal_a_line_comes_every_few_seconds(
