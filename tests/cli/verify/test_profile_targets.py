@@ -1,0 +1,59 @@
+"""Profiles, days and links: what the worker wrote is what the fold says, and any other is told."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from streamgauge.cli.verify.profile_targets import compare_profiles
+from streamgauge.cli.verify.users import Users
+from streamgauge.schemas.codec import Codec
+from streamgauge.schemas.segments import builtin
+from tests.streams.profiles.conftest import DAY
+from tests.streams.profiles.test_feed import REGISTRY, Worker
+
+START = 20_000 * DAY
+EVENTS: list[dict[str, Any]] = [
+    {"user_id": "ann", "event_type": "playback", "action": "complete", "genre": "drama"}
+    | {"position_ms": 1000.0, "device_type": "tv", "timestamp": START},
+    {"user_id": "bob", "event_type": "identify", "anonymous_id": "x", "timestamp": START + 1},
+    {"user_id": "bob", "event_type": "task_update", "action": "created", "timestamp": START + 2},
+]
+NAMES = ["user-profiles", "daily-analytics", "user-links"]
+
+
+@pytest.fixture
+def written() -> Worker:
+    worker = Worker()
+    worker.process(EVENTS, 0)
+    worker.settle()
+    return worker
+
+
+def differences(worker: Worker, events: list[dict[str, Any]]) -> dict[str, list[str]]:
+    users = Users(builtin(), lateness_ms=3_600_000, consent_denied=False)
+    for number, event in enumerate(events):
+        users.event(0, number, {**event, "event_id": str(number)})
+    users.finish()
+    log: Any = SimpleNamespace(
+        exists=lambda _: True, is_whole=lambda _: True, last_values=worker.topics.__getitem__
+    )
+    config: Any = SimpleNamespace(topic=lambda name: name)
+    compared = compare_profiles(users, config, log, Codec(REGISTRY), None)
+    return {one.target: [str(it.expected) for it in one.differences] for one in compared}
+
+
+def test_equal_folds_are_equal(written: Worker) -> None:
+    assert differences(written, EVENTS) == {name: [] for name in NAMES}
+
+
+def test_an_event_that_is_not_in_the_records_is_told(written: Worker) -> None:
+    more = {"user_id": "ann", "event_type": "search", "timestamp": START + 3}
+    found = differences(written, [*EVENTS, more])
+    assert len(found["user-profiles"]) == 1 and "searches 1" in found["user-profiles"][0]
+    assert found["daily-analytics"] == ["events 2"] and found["user-links"] == []
+
+
+def test_a_user_who_should_not_be_there_is_told(written: Worker) -> None:
+    found = differences(written, EVENTS[:1])
+    assert found == {name: ["nothing"] for name in NAMES}
