@@ -1,12 +1,11 @@
 """How often the detectors cry wolf, and how soon they see what happens: simulated traffic.
 
-    python -m bench.calibration --series 200 --days 21 [--step 300] [--seed 1]
+    python -m bench.calibration --series 120 --days 25 [--step 300] [--seed 1]
 
 Each series is Poisson counts around a rate with a daily and a weekly rhythm, a trend and noise of
 its own that lasts (an AR(1) factor). Half of the series stay quiet: their red flags are false. Into
-each of the others something is put after the first eight days; it counts as found when a flag opens
-within three windows of its beginning (a drift begins where it has passed three standard deviations
-of the noise).
+each of the others something is put in the last three days; it counts as found when a flag opens
+within three windows of its beginning (a drift counts from where it has passed 40 % of the rate).
 """
 
 from __future__ import annotations
@@ -28,6 +27,8 @@ FOUND_WITHIN = 3
 """Windows."""
 LASTS = 20
 """Windows that something lasts."""
+DRIFT, DRIFTED = 0.08, 0.4
+"""What a drift adds a window, and from where on it counts, as shares of the rate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +40,8 @@ class Injected:
     end: int
 
 
-def traffic(random: np.random.Generator, days: int, step: int) -> tuple[np.ndarray, float]:
-    """Rates by window, and the standard deviation of their noise as a share."""
+def traffic(random: np.random.Generator, days: int, step: int) -> np.ndarray:
+    """Rates by window."""
     t = np.arange(days * DAY // step) * step
     base = math.exp(random.uniform(math.log(50), math.log(5_000))) * step / 60
     hours = 2 * math.pi * t / DAY
@@ -57,18 +58,17 @@ def traffic(random: np.random.Generator, days: int, step: int) -> tuple[np.ndarr
     # A weekend does not begin at once.
     smooth = np.convolve(np.pad(weekly, 3600 // step, mode="edge"), np.ones(2 * 3600 // step + 1))
     weekly = smooth[2 * (3600 // step) : 2 * (3600 // step) + len(t)] / (2 * 3600 // step + 1)
-    rates = base * np.maximum(daily, 0.1) * weekly * trend * np.exp(spread * lasting)
-    return rates, spread
+    shape: np.ndarray = np.maximum(daily, 0.1) * weekly * trend * np.exp(spread * lasting)
+    return base * shape
 
 
 def injected(random: np.random.Generator, points: int, step: int) -> Injected:
-    """What happens, once, after the first eight days."""
-    first, last = 8 * DAY // step, points - LASTS
-    begin = int(random.integers(first, last))
+    """What happens, once, in the last three days."""
+    begin = int(random.integers(points - 3 * DAY // step, points - LASTS))
     return Injected(kind=str(random.choice(KINDS)), begin=begin, end=begin + LASTS)
 
 
-def with_anomaly(rates: np.ndarray, one: Injected, spread: float) -> int:
+def with_anomaly(rates: np.ndarray, one: Injected) -> int:
     """Changes the rates; the point from which it counts."""
     inside = slice(one.begin, one.end)
     if one.kind == "outage":
@@ -78,10 +78,8 @@ def with_anomaly(rates: np.ndarray, one: Injected, spread: float) -> int:
     elif one.kind == "spike":
         rates[inside] *= 3.0
     else:
-        per_window = 0.08
-        rates[inside] *= 1 + per_window * np.arange(1, one.end - one.begin + 1)
-        noise = math.hypot(spread, 1 / math.sqrt(max(rates[one.begin], 1.0)))
-        return one.begin + math.ceil(3 * noise / per_window)
+        rates[inside] *= 1 + DRIFT * np.arange(1, one.end - one.begin + 1)
+        return one.begin + math.ceil(DRIFTED / DRIFT)
     return one.begin
 
 
@@ -91,9 +89,9 @@ def run(series: int, days: int, step: int, seed: int) -> dict[str, object]:
     quiet_days = false = yellow = 0
     tried, found, points, took = Counter[str](), Counter[str](), 0, 0.0
     for number in range(series):
-        expected, spread = traffic(random, days, step)
+        expected = traffic(random, days, step)
         one = injected(random, len(expected), step) if number % 2 else None
-        start = with_anomaly(expected, one, spread) if one else 0
+        start = with_anomaly(expected, one) if one else 0
         values = random.poisson(expected).astype(float)
         detector = Series()
         opened: list[tuple[int, str]] = []
@@ -125,8 +123,8 @@ def run(series: int, days: int, step: int, seed: int) -> dict[str, object]:
 def main() -> None:
     """Run it and print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--series", type=int, default=200)
-    parser.add_argument("--days", type=int, default=14)
+    parser.add_argument("--series", type=int, default=120)
+    parser.add_argument("--days", type=int, default=25)
     parser.add_argument("--step", type=int, default=300, help="Seconds.")
     parser.add_argument("--seed", type=int, default=1)
     print(json.dumps(run(**vars(parser.parse_args()))))
