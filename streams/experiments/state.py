@@ -151,7 +151,10 @@ def controlled(state: State, partition: int, in_force: InForce, names: Names) ->
     def stays(run: Run, column: int, wanted: list[int]) -> Array:
         return (run.columns[0] != partition) | np.isin(run.columns[column], wanted)
 
-    told = set(in_force.experiments) | set(old.experiments)
+    # Of others nothing is told again: tallies of those that ended are gone after a restart.
+    told = {
+        name for name, one in in_force.experiments.items() if one is not old.experiments.get(name)
+    }
     state = _with_hours_only(state, lambda run: stays(run, 2, slots))
     return replace(
         state,

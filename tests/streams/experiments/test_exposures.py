@@ -219,13 +219,13 @@ def a_pipeline(kit: Any, logs: list[list[dict[str, Any]]]) -> Any:
 
 @pytest.mark.parametrize("checkpoints", [False, True])
 @settings(
-    max_examples=20,
+    max_examples=10,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     derandomize=True,
     phases=[Phase.generate],
 )
-@given(seed=st.integers(0, 10**9), size=st.integers(0, 120))
+@given(seed=st.integers(0, 10**9), size=st.integers(0, 90))
 def test_whatever_happens_to_the_worker_the_figures_are_those_of_a_plain_fold(
     kit: Any, checkpoints: bool, seed: int, size: int
 ) -> None:
