@@ -137,6 +137,12 @@ PROFILE_FIELDS: Mapping[str, ProfileField] = {
             nullable=True,
         ),
         ProfileField(
+            name="mobile_share",
+            kind="float",
+            meaning="share of mobile among the events that say a device type, 0 to 1",
+            nullable=True,
+        ),
+        ProfileField(
             name="top_genre",
             kind="string",
             meaning="the genre with the highest affinity",

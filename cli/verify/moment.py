@@ -9,6 +9,7 @@ from typing import Any
 
 from streamgauge.cli.verify.profiles import Profile
 from streamgauge.schemas.profile_fields import PROFILE_FIELDS
+from streamgauge.schemas.profile_records import DEVICES
 
 HOUR, DAY = 3_600_000, 86_400_000
 
@@ -73,6 +74,11 @@ class Moment(Mapping[str, Any]):
         said = self._profile.counts["exploration_said"]
         return self._profile.counts["explored"] / said if said else None
 
+    def _mobile(self) -> float | None:
+        counts = self._profile.counts
+        said = sum(counts[f"{device}_events"] for device in DEVICES)
+        return counts["mobile_events"] / said if said else None
+
     def _genre(self) -> str | None:
         return next(iter(self._as_of("preferred_genres")), None)
 
@@ -96,6 +102,7 @@ _OTHERS: Mapping[str, Callable[[Moment], Any]] = {
     "avg_session_minutes": Moment._minutes,
     "watch_hours": Moment._watched,
     "exploration_share": Moment._explored,
+    "mobile_share": Moment._mobile,
     "genres": Moment._genres,
     "top_genre": Moment._genre,
 }

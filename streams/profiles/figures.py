@@ -157,6 +157,12 @@ class Figures:
         return [None if no else DEVICES[at] for at, no in zip(best, none, strict=True)]
 
     @property
+    def mobile_share(self) -> Array:
+        said = self.rows["counts"][:, _DEVICES].sum(axis=1, dtype=np.int64)
+        none = np.full(len(said), np.nan)
+        return np.divide(self.count("mobile_events"), said, out=none, where=said > 0)
+
+    @property
     def country(self) -> list[str | None]:
         texts = self.names.texts
         codes = self.rows["country"].tolist()
@@ -238,6 +244,7 @@ _COLUMNS: Mapping[str, Callable[[Figures], Any]] = {
     "learning_velocity": lambda of: of.learning_velocity,
     "dropout_risk": lambda of: of.dropout_risk,
     "device_type": lambda of: of.device,
+    "mobile_share": lambda of: of.mobile_share,
     "top_genre": _first_genre,
     "country": lambda of: of.country,
 }
