@@ -219,7 +219,7 @@ def a_pipeline(kit: Any, logs: list[list[dict[str, Any]]]) -> Any:
 
 @pytest.mark.parametrize("checkpoints", [False, True])
 @settings(
-    max_examples=10,
+    max_examples=6,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     derandomize=True,
