@@ -1,7 +1,7 @@
 """Sessions as they go over their topics, which are their changelogs too.
 
-Upstream: `streams.sessions`. Downstream: the Postgres sink, `verify`, readers of the topics; and the
-worker, after a restart. What a session is: docs/sessions.md.
+Upstream: `streams.sessions`. Downstream: the Postgres sink, `verify`, readers of the topics; the
+worker after a restart. What a session is: docs/sessions.md.
 
 Invariants: a row is the whole session as it stands; the latest one of a key is the truth, and a
 tombstone says that there is no such session; what only the worker needs is null in final rows.
