@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamgauge.cli.verify.profiles import ProfileFold
+from streamgauge.schemas.profile_fields import PROFILE_FIELDS
 from streamgauge.streams.profiles import rows as profile
 from streamgauge.streams.profiles.digest import keys, of_events
+from streamgauge.streams.profiles.figures import columns
 from streamgauge.streams.profiles.outputs import table
 from streamgauge.streams.profiles.profiles import State, select, step
 from streamgauge.streams.profiles.tags import Names
@@ -100,3 +102,13 @@ def test_names_that_say_nothing_are_none() -> None:
     row = records(state, names, {"ann"}, 1)["ann"]
     assert row["preferred_genres"] == [] and row["country"] is None
     assert row["dropout_risk"] is None and row["preferred_device"] is None
+
+
+def test_every_field_that_rules_can_read_is_computed() -> None:
+    state, names = folded([{"user_id": "ann", "event_type": "page_view", "timestamp": DAY}])
+    asked = frame([{"user_id": "ann", "timestamp": 0, "event_type": ""}])
+    found = select(state, keys(asked))
+    row = columns(found, np.array([DAY + 7_200_000]), names, PROFILE_FIELDS).row(0, named=True)
+    assert row.keys() == PROFILE_FIELDS.keys()
+    assert row["events"] == 1 and row["hours_since_last"] == 2 and row["streak_days"] == 1
+    assert all(row[f.name] is not None for f in PROFILE_FIELDS.values() if not f.nullable)
