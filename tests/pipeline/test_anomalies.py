@@ -24,7 +24,7 @@ from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.registry import open_registry
 
 EVENTS = 12_000
-KILLS, ROWS = 3, 250
+KILLS, ROWS = 3, 120
 
 
 def test_flags_survive_kills_and_are_not_repeated(
