@@ -62,8 +62,8 @@ class Anomaly:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AnomalyState:
-    """The detectors' memory of one series, or a flag of a user that stands; without a series, the points of a minute; without a
-    minute, how far a partition is."""
+    """The detectors' memory of one series, or a flag of a user that stands; without a series, the
+    points of a minute; without a minute, how far a partition is."""
 
     series: str | None
     next_minute: Time | None
