@@ -12,7 +12,7 @@ UV := $(shell command -v uv)
 PYTHON ?= $(shell for one in python3.13 python3.12 python3.11 python3; do \
 	$$one -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
 	&& echo $$one && break; done)
-CODE := cli producers schemas sinks streams bench examples tests
+CODE := cli producers schemas serving sinks streams bench examples tests
 UNIT := not kafka and not postgres and not redis and not slow and not alone
 COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate --quiet

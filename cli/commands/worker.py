@@ -53,10 +53,10 @@ def worker(settings: Settings, processes: int, worker_id: str, **flags: Any) -> 
     Give every worker a stable --id: a restart then ends the transaction that a crash left open.
     State is kept in checkpoints on this machine too, so that a restart reads only what came since.
 
-    --agents takes agents (source, merge, results) or classes of work (realtime, analytics, ml, reports,
-    maintenance, compliance, monitoring). All of realtime is what a worker runs without it; a
-    subset has a consumer group of its own, begins where that group stands, and is not delayed by
-    other work. Do not run an agent in two groups.
+    --agents takes agents (source, merge, results, anomalies) or classes of work (realtime,
+    analytics, ml, reports, maintenance, compliance, monitoring). All of realtime is what a worker
+    runs without it; a subset has a consumer group of its own, begins where that group stands, and
+    is not delayed by other work. Do not run an agent in two groups.
 
     \b
     Examples:

@@ -5,7 +5,6 @@ import pytest
 from streamgauge.schemas.errors import WorkError
 from streamgauge.schemas.work import AGENTS, CLASSES, chosen, group
 
-
 ALL = tuple(AGENTS)
 
 
