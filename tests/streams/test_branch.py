@@ -152,7 +152,7 @@ def expected(kit: Any, logs: list[list[dict[str, Any]]]) -> dict[tuple[int, str]
 
 
 @pytest.mark.parametrize("checkpoints", [False, True])
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(seed=st.integers(0, 10**9), size=st.integers(0, 150))
 def test_whatever_happens_to_the_worker_a_branch_counts_each_accepted_event_once(
     kit: Any, checkpoints: bool, seed: int, size: int

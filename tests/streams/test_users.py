@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from streamgauge.schemas import control
@@ -101,19 +101,21 @@ def said(pipeline: Any) -> dict[str, Any]:
 
 
 def unordered(row: dict[str, Any]) -> dict[str, Any]:
-    """What is counted by name, by names."""
-    lists = [name for name in row if name == "tags" or name.startswith("tag_")]
-    return dict(
-        zip(
-            lists,
-            zip(*sorted(zip(*(row[name] for name in lists), strict=True)), strict=True),
-            strict=False,
-        )
-    )
+    """What is counted by name, in the order of the names."""
+    size = 24  # three 64-bit numbers of each
+    sums = [row["tag_sums"][at : at + size] for at in range(0, len(row["tag_sums"]), size)]
+    pairs = sorted(zip(row["tags"], sums, strict=True))
+    return {"tags": [name for name, _ in pairs], "tag_sums": [of for _, of in pairs]}
 
 
 @pytest.mark.parametrize("checkpoints", [False, True])
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(
+    max_examples=6,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize=True,
+    phases=[Phase.generate],
+)
 @given(seed=st.integers(0, 10**9), size=st.integers(20, 80))
 def test_whatever_happens_to_the_worker_users_are_those_of_one_reading(
     kit: Any, checkpoints: bool, seed: int, size: int
