@@ -62,7 +62,8 @@ def test_agents_are_of_names_and_classes_and_wrong_ones_are_told_what_there_is(
 ) -> None:
     flags = ("--processes", processes, "--agents")
     output = run("worker", *WHERE, *flags, "ml,merge", exit_code=1).output
-    assert "no agents of class 'ml'; there are realtime: source, merge, results, anomalies; analytics: none" in output
+    known = "there are realtime: source, merge, results, anomalies; analytics: none"
+    assert f"no agents of class 'ml'; {known}" in output
     assert "no agent or class 'x'" in run("worker", *WHERE, *flags, "x", exit_code=1).output
     assert not configs
 
