@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.alone, pytest.mark.timeout(900)]
 EVENTS = 6000
 RATES = Rates(duplicates=0.01, late=0.01, broken=0.001)
 PATIENCE = 120.0  # seconds
-STATES = 8  # four partitions of events, four of metric-partials
+STATES = 12  # four partitions each of events, metric-partials and anomaly-points
 
 
 class Machine:
@@ -138,8 +138,8 @@ def test_a_restart_reads_only_the_tail_and_so_does_a_takeover_from_a_standby(mac
 
 def test_agents_apart_are_exactly_once_together(machine):
     workers = [
-        machine.start("worker", "--agents", agent, "--id", agent, name=agent)
-        for agent in ("source", "merge")
+        machine.start("worker", "--agents", agents, "--id", name, name=name)
+        for name, agents in (("source", "source"), ("rest", "merge,results,anomalies"))
     ]
     machine.simulate(1)
     machine.differences()
@@ -147,4 +147,4 @@ def test_agents_apart_are_exactly_once_together(machine):
     machine.start("worker", "--agents", "source", "--id", "source", name="source")
     machine.simulate(2)
     machine.differences()
-    assert machine.restored("source")[1] == STATES / 2
+    assert machine.restored("source")[1] == STATES / 3
