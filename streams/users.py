@@ -17,7 +17,6 @@ through depends on the log alone; who denied analytics is not in any of it.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -29,6 +28,7 @@ from streamgauge.schemas.consent import ConsentDefault
 from streamgauge.schemas.consent_columns import identifiable_rows
 from streamgauge.schemas.registry import Registry
 from streamgauge.schemas.segments import Rules
+from streamgauge.streams import packing
 from streamgauge.streams.branch import Accepted, Branch, Horizon, Placed
 from streamgauge.streams.engine.task import Output
 from streamgauge.streams.metrics.fate import NONE
@@ -154,21 +154,16 @@ class Users(Branch):
 
         def of(partition: int) -> bytes:
             parts = [_packed(time, partition), *(other(partition) for other in others)]
-            head = json.dumps([len(part) for part in parts]).encode()
-            return b"".join([len(head).to_bytes(4, "big"), head, *parts])
+            return packing.together(parts)
 
         return of
 
     def load(self, partition: int, snapshot: memoryview) -> bool:
-        end = 4 + int.from_bytes(snapshot[:4], "big")
-        parts = []
-        for size in json.loads(bytes(snapshot[4:end])):
-            parts.append(snapshot[end : end + size])
-            end += size
-        self._time = _unpacked(self._time, partition, parts[0])
-        self._sessions.load(partition, parts[1])
-        self._profiles.load(partition, parts[2])
-        self._segments.load(partition, parts[3])
+        time, sessions, profiles, segments = packing.apart(snapshot)
+        self._time = _unpacked(self._time, partition, time)
+        self._sessions.load(partition, sessions)
+        self._profiles.load(partition, profiles)
+        self._segments.load(partition, segments)
         self._loaded.add(partition)
         return True
 
@@ -333,20 +328,18 @@ class _Over:
 
 def _packed(time: Time, partition: int) -> bytes:
     mine = time.waiting.take(time.waiting.partition == partition)
-    buffer = io.BytesIO()
-    pl.DataFrame({"user": mine.user, "minute": mine.minute}).write_ipc(buffer)
-    watermark = time.watermarks.get(partition, NONE)
-    return watermark.to_bytes(8, "big", signed=True) + buffer.getvalue()
+    waiting = pl.DataFrame({"user": mine.user, "minute": mine.minute})
+    return packing.packed({"waiting": waiting}, time.watermarks.get(partition))
 
 
 def _unpacked(time: Time, partition: int, part: memoryview) -> Time:
-    watermark = int.from_bytes(part[:8], "big", signed=True)
-    table = pl.read_ipc(io.BytesIO(part[8:]))
+    frames, watermark = packing.unpacked(part)
+    table = frames["waiting"]
     was = time.waiting
     waiting = Items(
         partition=np.append(was.partition, np.full(table.height, partition, np.int32)),
         user=np.append(was.user, table["user"].to_numpy()),
         minute=np.append(was.minute, table["minute"].to_numpy()),
     )
-    known = {} if watermark == NONE else {partition: watermark}
+    known = {} if watermark is None else {partition: watermark}
     return Time(watermarks={**time.watermarks, **known}, waiting=waiting)

@@ -35,6 +35,7 @@ from streamgauge.schemas.metrics import Definitions
 from streamgauge.schemas.registry import Registry
 from streamgauge.schemas.topics import ANOMALY_POINTS
 from streamgauge.schemas.watched import SETTLE_MS
+from streamgauge.streams import packing
 from streamgauge.streams.branch import Accepted, Branch, Horizon
 from streamgauge.streams.engine.task import Output
 from streamgauge.streams.metrics import snapshots, source
@@ -195,12 +196,12 @@ class PointsBranch(Branch):
             mine = source.without(state.minutes, {p for p in state.watermarks if p != partition})
             tables = {name: snapshots.table(getattr(mine, name)) for name in _TABLES}
             content = state.watermarks.get(partition), state.told.get(partition)
-            return snapshots.packed(tables, content)
+            return packing.packed(tables, content)
 
         return of
 
     def load(self, partition: int, snapshot: memoryview) -> bool:
-        frames, (watermark, told) = snapshots.unpacked(snapshot)
+        frames, (watermark, told) = packing.unpacked(snapshot)
         state = self._state
         minutes = state.minutes
         self._state = State(

@@ -29,6 +29,7 @@ from streamgauge.schemas.metrics import Definitions
 from streamgauge.schemas.registry import Registry
 from streamgauge.schemas.topics import ANOMALIES, ANOMALY_POINTS, ANOMALY_STATE
 from streamgauge.schemas.watched import COUNTED, watched
+from streamgauge.streams import packing
 from streamgauge.streams.anomalies import outputs
 from streamgauge.streams.anomalies.board import MINUTE_MS, Board, Span, Whole
 from streamgauge.streams.anomalies.levels import Level, level_of
@@ -346,12 +347,12 @@ class AnomalyWatch(Task):
             }
             others = [(place, *rest) for place, _, *rest in series.get(partition, [])]
             progress = _progress(board).decode()
-            return snapshots.packed(frames, [progress, board.marks, board.kept, others])
+            return packing.packed(frames, [progress, board.marks, board.kept, others])
 
         return of
 
     def load(self, partition: int, snapshot: memoryview, at: int, offset: int, text: str) -> bool:
-        frames, (progress, marks, taken_in, series) = snapshots.unpacked(snapshot)
+        frames, (progress, marks, taken_in, series) = packing.unpacked(snapshot)
         spans, taken = _of_progress(progress.encode())
         rows: dict[int, dict[tuple[str, str, int], bytes]] = {}
         for minute, version, dimensions, source, parts in frames["rows"].iter_rows():

@@ -25,6 +25,7 @@ from streamgauge.schemas.encoder import Encoder
 from streamgauge.schemas.registry import Registry
 from streamgauge.schemas.topics import ANOMALIES, ANOMALY_USERS
 from streamgauge.schemas.watched import SETTLE_MS
+from streamgauge.streams import packing
 from streamgauge.streams.anomalies import outputs, users
 from streamgauge.streams.anomalies.users import BUSY, MINUTE_MS, Judged, Minute, Standing, Who
 from streamgauge.streams.branch import Accepted, Branch, Horizon
@@ -220,12 +221,12 @@ class UserWatch(Branch):
                 [[user, minutes] for (_, user), minutes in mine.judged.busy.items()],
                 [[p, u, d, asdict(flag)] for (p, u, d), flag in mine.judged.standing.items()],
             ]
-            return snapshots.packed({"open": snapshots.table(mine.open)}, content)
+            return packing.packed({"open": snapshots.table(mine.open)}, content)
 
         return of
 
     def load(self, partition: int, snapshot: memoryview) -> bool:
-        frames, (watermark, done, busy, standing) = snapshots.unpacked(snapshot)
+        frames, (watermark, done, busy, standing) = packing.unpacked(snapshot)
         state, judged = self._state, self._state.judged
         known = {
             (partition, user): tuple(Minute(*minute) for minute in minutes)

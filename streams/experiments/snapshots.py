@@ -14,7 +14,8 @@ from typing import Any
 from streamgauge.streams.experiments.in_force import InForce
 from streamgauge.streams.experiments.names import Names
 from streamgauge.streams.experiments.state import PLACES, TABLES, State, without
-from streamgauge.streams.metrics.snapshots import added, packed, table, unpacked
+from streamgauge.streams.metrics.snapshots import added, table
+from streamgauge.streams.packing import packed, unpacked
 
 FORMAT = 1
 

@@ -16,7 +16,6 @@ Invariants: keys are hashes; `identity` changes where hashes, definitions or set
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, replace
@@ -47,6 +46,7 @@ from streamgauge.streams.metrics.runs import Run, Runs
 from streamgauge.streams.metrics.sketches import Place, Sketch
 from streamgauge.streams.metrics.source import Live, SourceState
 from streamgauge.streams.metrics.source import Settings as SourceSettings
+from streamgauge.streams.packing import packed, unpacked
 
 Array = np.ndarray
 
@@ -59,20 +59,6 @@ def identity(versions: Sequence[str], *settings: Any) -> str:
     probe = pl.DataFrame({"text": ["a", None], "whole": [1, -1], "real": [0.5, 2.0]})
     hashes = [column.hash(seed).to_list() for column in probe for seed in (0, 1)]
     return json.dumps([FORMAT, list(versions), settings, pl.__version__, hashes])
-
-
-def together(parts: Sequence[bytes]) -> bytes:
-    """Snapshots of several states as one."""
-    sizes = np.array([len(parts), *map(len, parts)], "<u8")
-    return b"".join([sizes.tobytes(), *parts])
-
-
-def apart(snapshot: memoryview) -> list[memoryview]:
-    """What `together` put together."""
-    count = int(np.frombuffer(snapshot[:8], "<u8")[0])
-    ends = 8 + 8 * count + np.frombuffer(snapshot[8 : 8 + 8 * count], "<u8").cumsum()
-    starts = np.r_[8 + 8 * count, ends[:-1]]
-    return [snapshot[start:end] for start, end in zip(starts, ends, strict=True)]
 
 
 # -- the first stage -----------------------------------------------------------------------------
@@ -238,29 +224,6 @@ def aligned(
 
 
 # -- bytes ---------------------------------------------------------------------------------------
-
-
-def packed(frames: Mapping[str, pl.DataFrame], content: Any) -> bytes:
-    """Frames, and something for JSON, as bytes."""
-    parts = []
-    for frame in frames.values():
-        buffer = io.BytesIO()
-        frame.write_ipc(buffer, compression="lz4")
-        parts.append(buffer.getvalue())
-    sizes = dict(zip(frames, map(len, parts), strict=True))
-    head = json.dumps([sizes, content]).encode()
-    return b"".join([len(head).to_bytes(4, "big"), head, *parts])
-
-
-def unpacked(snapshot: memoryview) -> tuple[dict[str, pl.DataFrame], Any]:
-    """What `packed` made bytes of."""
-    end = 4 + int.from_bytes(snapshot[:4], "big")
-    sizes, content = json.loads(bytes(snapshot[4:end]))
-    frames = {}
-    for name, size in sizes.items():
-        frames[name] = pl.read_ipc(io.BytesIO(snapshot[end : end + size]))
-        end += size
-    return frames, content
 
 
 def table(runs: Runs) -> pl.DataFrame:

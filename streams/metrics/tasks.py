@@ -21,6 +21,7 @@ from streamgauge.schemas.metrics import Definitions
 from streamgauge.schemas.records import Tick
 from streamgauge.schemas.registry import Registry
 from streamgauge.schemas.topics import EVENTS, METRIC_PARTIALS, METRIC_ROLLUPS, METRIC_USERS
+from streamgauge.streams import packing
 from streamgauge.streams.branch import Accepted, Branch, Horizon
 from streamgauge.streams.engine import telemetry
 from streamgauge.streams.engine.task import Batch, Output, Task
@@ -150,12 +151,12 @@ class MetricSource(Task):
 
         def of(partition: int) -> bytes:
             mine = snapshots.of_source(folded(), partition, settings)
-            return snapshots.together([mine, *(other(partition) for other in others)])
+            return packing.together([mine, *(other(partition) for other in others)])
 
         return of
 
     def load(self, partition: int, snapshot: memoryview, at: int, offset: int, text: str) -> bool:
-        mine, *others = snapshots.apart(snapshot)
+        mine, *others = packing.apart(snapshot)
         loaded = snapshots.with_source(
             self._state, partition, mine, at, (offset, text), self._settings
         )

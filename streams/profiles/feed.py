@@ -28,6 +28,7 @@ from streamgauge.schemas.profile_fields import PROFILE_FIELDS
 from streamgauge.schemas.profile_records import UserDay, UserLink, UserProfile
 from streamgauge.schemas.registry import Registry
 from streamgauge.schemas.topics import DAILY_ANALYTICS, USER_LINKS, USER_PROFILES
+from streamgauge.streams import packing
 from streamgauge.streams.branch import Accepted, Horizon
 from streamgauge.streams.engine.task import Output
 from streamgauge.streams.metrics.fate import NONE
@@ -406,17 +407,15 @@ class Profiles:
                 ],
                 "links": links.table(stable.links, partition).to_dict(as_series=False),
             }
-            text = json.dumps(head).encode()
             part = parts.of_partition(stable.profiles, partition, names)
-            return len(text).to_bytes(8, "little") + text + part.to_bytes()
+            return packing.together([json.dumps(head).encode(), part.to_bytes()])
 
         return of
 
     def load(self, partition: int, snapshot: memoryview) -> bool:
         """Take up a snapshot instead of the changelogs' rows."""
-        size = int.from_bytes(snapshot[:8], "little")
-        head = json.loads(bytes(snapshot[8 : 8 + size]))
-        part = parts.Part.of_bytes(snapshot[8 + size :])
+        text, profiles_ = packing.apart(snapshot)
+        head, part = json.loads(bytes(text)), parts.Part.of_bytes(profiles_)
         users, offsets, times, days = head["pending"]
         names = pl.Series(users, dtype=pl.String)
         place = np.full(len(users), partition, np.int32)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from streamgauge.streams import packing
 from streamgauge.streams.metrics.keys import combine, of_strings
 from streamgauge.streams.profiles import profiles
 from streamgauge.streams.profiles import rows as profile
@@ -44,18 +45,14 @@ class Part:
         pl.DataFrame({"user": self.users, "country": self.country}).write_ipc(texts)
         names = io.BytesIO()
         pl.DataFrame({"text": pl.Series(self.texts, dtype=pl.String)}).write_ipc(names)
-        parts = [out.getvalue(), texts.getvalue(), names.getvalue()]
-        sizes = np.array([len(part) for part in parts], np.int64).tobytes()
-        return sizes + b"".join(parts)
+        return packing.together([out.getvalue(), texts.getvalue(), names.getvalue()])
 
     @staticmethod
     def of_bytes(data: memoryview) -> Part:
-        first, second, third = np.frombuffer(data[:24], np.int64).tolist()
-        saved = np.load(io.BytesIO(data[24 : 24 + first]))
+        arrays, *tables = packing.apart(data)
+        saved = np.load(io.BytesIO(arrays))
         rows, owner, codes, *columns = (saved[f"arr_{n}"] for n in range(6))
-        texts = pl.read_ipc(io.BytesIO(data[24 + first : 24 + first + second]))
-        end = 24 + first + second
-        names = pl.read_ipc(io.BytesIO(data[end : end + third]))
+        texts, names = (pl.read_ipc(io.BytesIO(table)) for table in tables)
         return Part(
             rows=np.ascontiguousarray(rows).view(ROW)[:, 0],
             users=texts["user"],

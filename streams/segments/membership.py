@@ -14,8 +14,6 @@ Invariants: `round` and `change` touch the working state only; a wrong control c
 
 from __future__ import annotations
 
-import io
-import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -29,6 +27,7 @@ from streamgauge.schemas.records import Control
 from streamgauge.schemas.registry import Registry
 from streamgauge.schemas.segments import Rules, rules_of
 from streamgauge.schemas.topics import USER_SEGMENTS
+from streamgauge.streams import packing
 from streamgauge.streams.engine.task import Output
 from streamgauge.streams.metrics.runs import Run
 from streamgauge.streams.segments.evaluation import (
@@ -176,25 +175,19 @@ class Membership:
 
 
 def _packed(state: SegmentState, partition: int) -> bytes:
-    parts = []
-    for run in (masks_of(state, partition), stays_of(state, partition)):
-        buffer = io.BytesIO()
-        frame = pl.DataFrame({"key": run.key, "value": run.columns[1]})
-        frame.write_ipc(buffer, compression="lz4")
-        parts.append(buffer.getvalue())
+    runs = {"masks": masks_of(state, partition), "stays": stays_of(state, partition)}
+    frames = {
+        name: pl.DataFrame({"key": run.key, "value": run.columns[1]}) for name, run in runs.items()
+    }
     rules = state.rules.get(partition)
-    content = [len(parts[0]), rules and rules.body(), rules and rules.version]
-    head = json.dumps(content).encode()
-    return b"".join([len(head).to_bytes(4, "big"), head, *parts])
+    return packing.packed(frames, [rules and rules.body(), rules and rules.version])
 
 
 def _unpacked(state: SegmentState, partition: int, snapshot: memoryview) -> SegmentState:
-    end = 4 + int.from_bytes(snapshot[:4], "big")
-    size, body, version = json.loads(bytes(snapshot[4:end]))
+    frames, (body, version) = packing.unpacked(snapshot)
     if body is None:
         return state
-    masks = _run(snapshot[end : end + size], partition)
-    stays = _run(snapshot[end + size :], partition)
+    masks, stays = _run(frames["masks"], partition), _run(frames["stays"], partition)
     return with_partition(
         state,
         partition,
@@ -204,7 +197,6 @@ def _unpacked(state: SegmentState, partition: int, snapshot: memoryview) -> Segm
     )
 
 
-def _run(part: memoryview, partition: int) -> Run:
-    frame = pl.read_ipc(io.BytesIO(part))
+def _run(frame: pl.DataFrame, partition: int) -> Run:
     place = np.full(frame.height, partition, np.int32)
     return Run(key=frame["key"].to_numpy(), columns=(place, frame["value"].to_numpy()))

@@ -7,7 +7,6 @@ devices when a snapshot is read; what waited to be told is told at the next flus
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from streamgauge.streams import packing
 from streamgauge.streams.metrics.fate import NONE
 from streamgauge.streams.metrics.keys import combine, of_strings
 from streamgauge.streams.metrics.runs import Run
@@ -60,31 +60,23 @@ def packed(states: Sequence[SessionState], partition: int) -> bytes:
         marks = [
             values.get(partition) for values in (state.watermarks, state.floors, state.offsets)
         ]
-        parts += [json.dumps(marks).encode(), _bytes(open_), _bytes(waiting)]
-    head = json.dumps([len(part) for part in parts]).encode()
-    return b"".join([len(head).to_bytes(4, "big"), head, *parts])
+        parts.append(packing.packed({"open": _frame(open_), "waiting": _frame(waiting)}, marks))
+    return packing.together(parts)
 
 
 def unpacked(
     states: Sequence[SessionState], partition: int, snapshot: memoryview
 ) -> list[SessionState]:
     """The states with this partition as it was."""
-    end = 4 + int.from_bytes(snapshot[:4], "big")
-    parts = []
-    for size in json.loads(bytes(snapshot[4:end])):
-        parts.append(snapshot[end : end + size])
-        end += size
     found: list[SessionState] = []
-    for state, marks, open_, waiting in zip(
-        states, parts[::3], parts[1::3], parts[2::3], strict=True
-    ):
+    for state, part in zip(states, packing.apart(snapshot), strict=True):
         by_device = len(found) > 0
-        watermark, floor, offset = json.loads(bytes(marks))
-        run = _run(open_, by_device)
+        frames, (watermark, floor, offset) = packing.unpacked(part)
+        run = _run(frames["open"], by_device)
         state = replace(
             state,
             open=state.open.put(np.unique(run.key), run),
-            waiting=_with(state.waiting, _run(waiting, by_device), partition),
+            waiting=_with(state.waiting, _run(frames["waiting"], by_device), partition),
             watermarks=_marked(state.watermarks, partition, watermark),
             floors={**state.floors, partition: NONE if floor is None else floor},
             offsets=_marked(state.offsets, partition, offset),
@@ -110,20 +102,17 @@ def _with(slots: Sequence[Slot], run: Run, partition: int) -> tuple[Slot, ...]:
     return tuple(found)
 
 
-def _bytes(run: Run) -> bytes:
+def _frame(run: Run) -> pl.DataFrame:
     columns: dict[str, Any] = {}
     for number, (column, dtype) in enumerate(zip(run.columns, DTYPES, strict=True)):
         values = column.tolist() if dtype is object else column
         if number == PLAYS:
             values = [plays_text(plays) for plays in values]
         columns[str(number)] = pl.Series(values, dtype=pl.String if dtype is object else None)
-    buffer = io.BytesIO()
-    pl.DataFrame(columns).write_ipc(buffer, compression="lz4")
-    return buffer.getvalue()
+    return pl.DataFrame(columns)
 
 
-def _run(part: memoryview, by_device: bool) -> Run:
-    table = pl.read_ipc(io.BytesIO(part))
+def _run(table: pl.DataFrame, by_device: bool) -> Run:
     columns: list[Array] = []
     for number, dtype in enumerate(DTYPES):
         values = table[str(number)]
