@@ -102,16 +102,26 @@ def test_an_experiment_survives_kills_of_its_worker_and_is_ended_by_its_guardrai
             postgres=postgres,
             timeout=90,
         )
+        # Its state is told at once; its last figures come with the next ones of the worker.
+        deadline = time.monotonic() + 60
+        while (told := report_of(settings, "feed-ranking"))["event"] != "experiment_completed":
+            assert time.monotonic() < deadline, told
+            time.sleep(0.5)
         report = verify(config)
     assert report.ok, report.text()
-    (told,) = streamgauge(settings, "report", "feed-ranking")
-    assert told["event"] == "experiment_completed"
     verdicts = {(r["metric"], r["variant"]): r["verdict"] for r in told["results"]}
     assert verdicts["views", "treatment"] == "breached"
     rows = streamgauge(settings, "results", "quiz-hints")
     (quiz,) = [r for r in rows if r["metric"] == "quiz_score" and not r["is_control"]]
     assert quiz["users"] >= 150
     assert 0 < quiz["ci_sequential_low"] < QUIZ_HINTS.effect < quiz["ci_sequential_high"]
+
+
+def report_of(settings: Settings, name: str) -> dict[str, Any]:
+    """What the tables say of an experiment by now."""
+    (told,) = streamgauge(settings, "report", name)
+    assert isinstance(told, dict)
+    return told
 
 
 ENDED = {"quiz-hints": "running", "feed-ranking": "stopped"}
