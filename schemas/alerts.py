@@ -24,14 +24,13 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from streamgauge.schemas.metric_file import (
-    DefinitionError,
     Fault,
     Place,
+    load,
     parse,
-    problems_at,
     suggest,
 )
 from streamgauge.schemas.metrics import Definitions
@@ -85,19 +84,7 @@ def load_alerts(
     source: Path | str, definitions: Definitions, name: str = "<text>"
 ) -> tuple[Alert, ...]:
     """Alerts from a file (a Path) or from YAML text (a str), for these metrics."""
-    if isinstance(source, Path):
-        name = str(source)
-        try:
-            source = source.read_text(encoding="utf-8")
-        except OSError as error:
-            raise DefinitionError([f"{name}: cannot be read: {error.strerror}"]) from error
-    content, lines = parse(source, name)
-    try:
-        file = AlertFile.model_validate(content)
-    except ValidationError as error:
-        raise problems_at(name, content, lines, map(_explained, error.errors())) from None
-    if faults := list(_faults(file, definitions)):
-        raise problems_at(name, content, lines, faults)
+    file, _ = load(source, name, AlertFile, _explained, lambda file: _faults(file, definitions))
     named = {alert.name: alert for alert in presets().get(file.extends, ())}
     named |= {alert.name: alert for alert in file.alerts}
     return tuple(named.values())

@@ -51,9 +51,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import ValidationError
+from typing import Literal
 
 from streamgauge.schemas.experiment_checks import faults_of
 from streamgauge.schemas.experiment_definition import (
@@ -61,7 +59,7 @@ from streamgauge.schemas.experiment_definition import (
     ExperimentMetric,
     explained,
 )
-from streamgauge.schemas.metric_file import DefinitionError, Lines, parse, problems_at
+from streamgauge.schemas.metric_file import DefinitionError, Lines, load, validated
 from streamgauge.schemas.metrics import Selection, selection_of
 from streamgauge.schemas.records import Control
 
@@ -90,24 +88,7 @@ def load_experiment(source: Path | str, name: str = "<text>") -> ExperimentDefin
 
     Raises DefinitionError with every problem found, each with file and line.
     """
-    if isinstance(source, Path):
-        name = str(source)
-        try:
-            source = source.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-            raise DefinitionError([f"{name}: cannot be read: {reason}"]) from error
-    content, lines = parse(source, name)
-    return _checked(content, lines, name)
-
-
-def _checked(content: Any, lines: Lines, name: str) -> ExperimentDefinition:
-    try:
-        definition = ExperimentDefinition.model_validate(content)
-    except ValidationError as error:
-        raise problems_at(name, content, lines, map(explained, error.errors())) from None
-    if faults := list(faults_of(definition)):
-        raise problems_at(name, content, lines, faults)
+    definition, _ = load(source, name, ExperimentDefinition, explained, faults_of)
     return definition
 
 
@@ -180,7 +161,8 @@ def of_body(name: str, body: str) -> Experiment:
     if not well or (state == "running" and started is None):
         raise DefinitionError([f"experiment {name}: not what the CLI writes"])
     try:
-        definition = _checked(told.get("definition"), Lines(), f"experiment {name}")
+        given, place = told.get("definition"), f"experiment {name}"
+        definition = validated(given, Lines(), place, ExperimentDefinition, explained, faults_of)
     except (DefinitionError, TypeError) as error:
         raise DefinitionError([str(error)]) from None
     if definition.name != name:

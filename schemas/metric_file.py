@@ -6,13 +6,16 @@ Invariant: every place in the file (keys and list positions from the top) has a 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
 from streamgauge.schemas.errors import SchemaError
 
+Model = TypeVar("Model", bound=BaseModel)
 Place = tuple[str | int, ...]
 Fault = tuple[Place, str]
 
@@ -30,6 +33,47 @@ class Lines(dict[Place, int]):
 
     def __missing__(self, path: Place) -> int:
         return self[path[:-1]] if path else 1
+
+
+def load(
+    source: Path | str,
+    name: str,
+    model: type[Model],
+    explained: Callable[[Any], Fault],
+    faults: Callable[[Model], Iterable[Fault]],
+) -> tuple[Model, str]:
+    """A file (a Path) or YAML or JSON text (a str, of this name) as a model, and its name.
+
+    `explained` words one of pydantic's errors; `faults` finds what pydantic cannot. Raises
+    DefinitionError with every problem found, each with file and line.
+    """
+    if isinstance(source, Path):
+        name = str(source)
+        try:
+            source = source.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            raise DefinitionError([f"{name}: cannot be read: {reason}"]) from error
+    content, lines = parse(source, name)
+    return validated(content, lines, name, model, explained, faults), name
+
+
+def validated(
+    content: Any,
+    lines: Lines,
+    name: str,
+    model: type[Model],
+    explained: Callable[[Any], Fault],
+    faults: Callable[[Model], Iterable[Fault]],
+) -> Model:
+    """What `parse` gave as a model; as `load` is."""
+    try:
+        file = model.model_validate(content)
+    except ValidationError as error:
+        raise problems_at(name, content, lines, map(explained, error.errors())) from None
+    if found := list(faults(file)):
+        raise problems_at(name, content, lines, found)
+    return file
 
 
 def parse(text: str, name: str) -> tuple[Any, Lines]:

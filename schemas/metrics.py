@@ -50,8 +50,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from streamgauge.schemas.metric_checks import Operator, faults_of, kind_of
 from streamgauge.schemas.metric_definition import (
     Aggregate,
@@ -64,8 +62,7 @@ from streamgauge.schemas.metric_definition import (
 from streamgauge.schemas.metric_fields import Kind
 from streamgauge.schemas.metric_file import (
     DefinitionError,
-    parse,
-    problems_at,
+    load,
 )
 
 WINDOW_MS: dict[str, int] = {"1m": 60_000, "1h": 3_600_000, "1d": 86_400_000}
@@ -221,20 +218,7 @@ def load_definitions(source: Path | str, name: str = "<text>") -> Definitions:
 
     Raises DefinitionError with every problem found, each with file and line.
     """
-    if isinstance(source, Path):
-        name = str(source)
-        try:
-            source = source.read_text(encoding="utf-8")
-        except OSError as error:
-            raise DefinitionError([f"{name}: cannot be read: {error.strerror}"]) from error
-    content, lines = parse(source, name)
-    try:
-        file = MetricFile.model_validate(content)
-    except ValidationError as error:
-        raise problems_at(name, content, lines, map(explained, error.errors())) from None
-    faults = list(faults_of(file.metrics))
-    if faults:
-        raise problems_at(name, content, lines, faults)
+    file, name = load(source, name, MetricFile, explained, lambda file: faults_of(file.metrics))
     named = {}
     if file.extends == "builtin":
         named = {metric.name: metric for metric in builtin().metrics}

@@ -29,7 +29,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Constraint
 
 from streamgauge.schemas.expressions import (
@@ -43,8 +43,7 @@ from streamgauge.schemas.metric_file import (
     DefinitionError,
     Fault,
     Place,
-    parse,
-    problems_at,
+    load,
     suggest,
 )
 from streamgauge.schemas.profile_fields import PROFILE_FIELDS, FieldKind
@@ -138,20 +137,7 @@ def load_rules(source: Path | str, name: str = "<text>", version: int = 0) -> Ru
 
     Raises DefinitionError with every problem found, each with file, line and column.
     """
-    if isinstance(source, Path):
-        name = str(source)
-        try:
-            source = source.read_text(encoding="utf-8")
-        except OSError as error:
-            raise DefinitionError([f"{name}: cannot be read: {error.strerror}"]) from error
-    content, lines = parse(source, name)
-    try:
-        file = SegmentFile.model_validate(content)
-    except ValidationError as error:
-        raise problems_at(name, content, lines, map(_explained, error.errors())) from None
-    faults = list(_faults(file))
-    if faults:
-        raise problems_at(name, content, lines, faults)
+    file, name = load(source, name, SegmentFile, _explained, _faults)
     named = {rule.name: rule for rule in file.segments}
     if file.extends == "builtin":
         named = {one.name: one.rule for one in builtin().segments} | named
