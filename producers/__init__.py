@@ -7,8 +7,9 @@ Each name is imported when it is first asked for, so that `Client` costs its use
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from streamgauge.schemas.lazy import attributes
 
 if TYPE_CHECKING:
     from streamgauge.producers.aio import AsyncClient
@@ -54,25 +55,19 @@ __all__ = [
     "produce_file",
 ]
 
-_HOME = {
-    "aio": ("AsyncClient",),
-    "ambient": ("context",),
-    "client": ("Client",),
-    "errors": (
-        *("ClientClosed", "EventTooLarge", "ProducerError", "QueueFull", "SendRefused"),
-        *("SpoolFull", "SpoolUnusable", "Unavailable", "Undelivered", "UnreadableFile"),
-    ),
-    "files": ("FileReport", "Rejected", "produce_file"),
-    "outcomes": ("Outcome", "Stats"),
-    "records": ("RecordProducer",),
-    "transport": ("Transport",),
-}
-_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    module = _MODULE_OF.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
-    return value
+__getattr__ = attributes(
+    __name__,
+    {
+        "aio": ("AsyncClient",),
+        "ambient": ("context",),
+        "client": ("Client",),
+        "errors": (
+            *("ClientClosed", "EventTooLarge", "ProducerError", "QueueFull", "SendRefused"),
+            *("SpoolFull", "SpoolUnusable", "Unavailable", "Undelivered", "UnreadableFile"),
+        ),
+        "files": ("FileReport", "Rejected", "produce_file"),
+        "outcomes": ("Outcome", "Stats"),
+        "records": ("RecordProducer",),
+        "transport": ("Transport",),
+    },
+)

@@ -10,8 +10,9 @@ for pydantic, fastavro and librdkafka.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from streamgauge.schemas.lazy import attributes
 
 if TYPE_CHECKING:
     from streamgauge.schemas.codec import Codec, Decoded
@@ -69,27 +70,21 @@ __all__ = [
     "register_event",
 ]
 
-_HOME = {
-    "codec": ("Codec", "Decoded"),
-    "errors": (
-        *("IncompatibleSchema", "InvalidEvent", "RegistryError", "SchemaError"),
-        *("StreamgaugeError", "TopicError", "UndecodableRecord", "UnknownSchema"),
-    ),
-    "events": (
-        *("EVENT_TYPES", "Event", "load_event_module", "load_event_schema"),
-        *("parse_event", "register_event"),
-    ),
-    "records": ("DeadLetter", "LateEvent", "MetricUpdate", "Tick"),
-    "registry": ("Registry", "open_registry"),
-    "reject": ("Reject", "dead_letter"),
-    "topics": ("TOPICS", "Topic", "create_topics", "qualified"),
-}
-_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    module = _MODULE_OF.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
-    return value
+__getattr__ = attributes(
+    __name__,
+    {
+        "codec": ("Codec", "Decoded"),
+        "errors": (
+            *("IncompatibleSchema", "InvalidEvent", "RegistryError", "SchemaError"),
+            *("StreamgaugeError", "TopicError", "UndecodableRecord", "UnknownSchema"),
+        ),
+        "events": (
+            *("EVENT_TYPES", "Event", "load_event_module", "load_event_schema"),
+            *("parse_event", "register_event"),
+        ),
+        "records": ("DeadLetter", "LateEvent", "MetricUpdate", "Tick"),
+        "registry": ("Registry", "open_registry"),
+        "reject": ("Reject", "dead_letter"),
+        "topics": ("TOPICS", "Topic", "create_topics", "qualified"),
+    },
+)
