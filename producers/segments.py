@@ -20,6 +20,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from streamgauge.schemas.durable import sync_folder
+
 FRAME = struct.Struct("<II")
 CURSOR = struct.Struct("<QQI")
 MAX_RECORD = 16 << 20
@@ -186,12 +188,3 @@ def _frames_in(data: bytes) -> Iterator[tuple[int, bytes | None]]:
         payload = data[begin:end]
         yield end, payload if zlib.crc32(payload) == crc else None
         begin = end + FRAME.size
-
-
-def sync_folder(folder: Path) -> None:
-    """So that a new file's name survives a power cut, as its contents do."""
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

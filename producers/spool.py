@@ -21,7 +21,8 @@ from time import monotonic
 from typing import Literal
 
 from streamgauge.producers.errors import SpoolFull, SpoolUnusable
-from streamgauge.producers.segments import Place, SegmentLog, sync_folder
+from streamgauge.producers.segments import Place, SegmentLog
+from streamgauge.schemas.durable import sync_folder
 from streamgauge.schemas.ids import uuid7
 
 Fsync = Literal["always", "interval", "never"]

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from streamgauge.schemas.durable import sync_folder
 from streamgauge.sinks.errors import Retryable
 from streamgauge.sinks.sink import Log
 
@@ -48,16 +49,7 @@ def write(events: Path, ledger: Ledger) -> None:
         out.flush()
         os.fsync(out.fileno())
     draft.replace(_file(events))
-    sync(events)
-
-
-def sync(folder: Path) -> None:
-    """Make names in a folder last."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(events)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from pathlib import Path
 import polars as pl
 
 from streamgauge.schemas import faultpoint
+from streamgauge.schemas.durable import sync_folder
 from streamgauge.sinks.archive import layout, ledger
 from streamgauge.sinks.archive.ledger import Ledger
 from streamgauge.sinks.archive.records import table
@@ -118,7 +119,7 @@ class ArchiveSink:
             final.parent.mkdir(parents=True, exist_ok=True)
             draft.rename(final)
         for folder in (final.parent, final.parent.parent, self._events):
-            ledger.sync(folder)
+            sync_folder(folder)
 
     def _check(self, partition: int) -> None:
         known = ledger.read(self._events)

@@ -23,6 +23,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from streamgauge.schemas import faultpoint
+from streamgauge.schemas.durable import sync_folder
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ class Checkpoints:
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
-        _sync(path.parent)
+        sync_folder(path.parent)
 
     def read(self, task: str, partition: int) -> tuple[Head, memoryview] | None:
         """None when there is none; one that is damaged is dropped."""
@@ -158,12 +159,3 @@ def _digest(*parts: bytes | memoryview) -> bytes:
     for part in parts:
         digest.update(part)
     return digest.digest()
-
-
-def _sync(folder: Path) -> None:
-    """Make the rename last."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
