@@ -2,16 +2,7 @@
 -- KEYS: fence, index of keys, then the keys that the commands are about.
 -- ARGV: epoch, position, end; for each command: its name, the number of its key, the number of
 --   arguments, the arguments.
--- Returns 'ok', 'done' (an earlier attempt did it), 'fenced' or 'rewound'.
-local fence = redis.call('HMGET', KEYS[1], 'epoch', 'offset')
-local epoch, position = tonumber(fence[1]), fence[2]
-local mine = tonumber(ARGV[1])
-if epoch and epoch > mine then return 'fenced' end
-if epoch ~= mine then return 'rewound' end
-if position ~= ARGV[2] then
-  if position == ARGV[3] then return 'done' end
-  return 'rewound'
-end
+-- Returns 'ok', or what fence.lua, which comes before it, answers.
 local at = 4
 while at <= #ARGV do
   local name, key, count = ARGV[at], KEYS[tonumber(ARGV[at + 1])], tonumber(ARGV[at + 2])

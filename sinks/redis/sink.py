@@ -154,9 +154,9 @@ class RedisSink:
         try:
             if self._client is None:
                 self._client = self._connect()
-                self._open = self._client.register_script((_HERE / "open.lua").read_text())
-                self._script = self._client.register_script((_HERE / "write.lua").read_text())
-                self._commands = self._client.register_script((_HERE / "apply.lua").read_text())
+                self._open = self._client.register_script(_lua("open"))
+                self._script = self._client.register_script(_lua("fence", "write"))
+                self._commands = self._client.register_script(_lua("fence", "apply"))
             yield self._client
         except exceptions.RedisError as error:
             self.close()
@@ -173,6 +173,11 @@ class RedisSink:
             return
         if policy != "noeviction":
             log.warning("Redis may evict counters (maxmemory-policy %s): set noeviction", policy)
+
+
+def _lua(*names: str) -> str:
+    """A script, from the files of these names."""
+    return "".join((_HERE / f"{name}.lua").read_text() for name in names)
 
 
 def _end(span: Range, owned: Owned) -> str:

@@ -3,16 +3,7 @@
 -- ARGV: epoch, position, end, watermark, prefix of hashes, TTL's slack in ms;
 --   for each hash: event time at which it expires, number of arguments, field, value, ...;
 --   for each deletion: window size, window start, field.
--- Returns 'ok', 'done' (an earlier attempt did it), 'fenced' or 'rewound'.
-local fence = redis.call('HMGET', KEYS[1], 'epoch', 'offset', 'watermark')
-local epoch, position = tonumber(fence[1]), fence[2]
-local mine = tonumber(ARGV[1])
-if epoch and epoch > mine then return 'fenced' end
-if epoch ~= mine then return 'rewound' end
-if position ~= ARGV[2] then
-  if position == ARGV[3] then return 'done' end
-  return 'rewound'
-end
+-- Returns 'ok', or what fence.lua, which comes before it, answers.
 local watermark = math.max(tonumber(fence[3]) or -1, tonumber(ARGV[4]))
 local at = 7
 for i = 4, #KEYS do

@@ -138,9 +138,8 @@ def no_fence_in_redis() -> None:
     class Unfenced:
         def __truediv__(self, name: str) -> Any:
             text = (scripts / name).read_text()
-            if name == "write.lua":
-                start = text.index("if epoch and epoch > mine")
-                text = text[:start] + text[text.index("local watermark") :]
+            if name == "fence.lua":
+                text = text[: text.index("if epoch and epoch > mine")]
                 done()
             return SimpleNamespace(read_text=lambda: text)
 
