@@ -21,13 +21,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from faust.streams import current_event
-from faust.transport.consumer import Consumer as FaustConsumer
 from faust.types import TP, ConsumerMessage
 from mode import Service
 
 from streamgauge.schemas import faultpoint
 from streamgauge.schemas.messages import Messages
 from streamgauge.streams.engine import telemetry
+from streamgauge.streams.engine.answered import Answered
 from streamgauge.streams.engine.barrier import Barrier
 from streamgauge.streams.engine.checkpointing import Checkpointing
 from streamgauge.streams.engine.engine import Engine
@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 MAX_DEAD_LETTERS_IN_A_ROW = 25
 
 
-class Consumer(FaustConsumer):
+class Consumer(Answered):
     """Drives everything; there is one in a worker."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -127,6 +127,12 @@ class Consumer(FaustConsumer):
             "commits": self.barrier.commits,
             **self.membership.status(),
         }
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        return dict(self.barrier.committed)
+
+    async def position(self, tp: TP) -> int | None:
+        return self.reader.positions.get(tp)
 
     # -- the cycle ---------------------------------------------------------------------------
 
@@ -383,52 +389,3 @@ class Consumer(FaustConsumer):
         self.membership.lane.close()
         if self.barrier.checkpointing is not None:
             await asyncio.to_thread(self.barrier.checkpointing.close)
-
-    # -- parts of Faust's interface that the engine does itself --------------------------------
-
-    async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
-        return await self.commit()
-
-    async def perform_seek(self) -> None: ...
-    async def wait_empty(self) -> None: ...
-    async def seek_wait(self, partitions: Mapping[TP, int]) -> None: ...
-    async def _seek(self, partition: TP, offset: int) -> None: ...
-    async def create_topic(self, *args: Any, **kwargs: Any) -> None: ...
-    def verify_event_path(self, now: float, tp: TP) -> None: ...
-    def verify_recovery_event_path(self, now: float, tp: TP) -> None: ...
-
-    async def seek_to_committed(self) -> Mapping[TP, int]:
-        return dict(self.barrier.committed)
-
-    async def position(self, tp: TP) -> int | None:
-        return self.reader.positions.get(tp)
-
-    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        return True
-
-    async def _getmany(self, active_partitions: Any, timeout: float) -> dict[TP, list[Any]]:
-        return {}
-
-    async def _drain_messages(self, fetcher: Any) -> None:
-        await fetcher.wait_for_stopped(asyncio.Event())
-
-    def _to_message(self, tp: TP, record: Any) -> Any:
-        return record
-
-    def _new_topicpartition(self, topic: str, partition: int) -> TP:
-        return TP(topic, partition)
-
-    def highwater(self, tp: TP) -> int:
-        return 0
-
-    def topic_partitions(self, topic: str) -> int | None:
-        return None
-
-    def key_partition(self, topic: str, key: Any, partition: int | None = None) -> int | None:
-        return partition
-
-    async def earliest_offsets(self, *partitions: TP) -> dict[TP, int]:
-        return dict.fromkeys(partitions, 0)
-
-    async def highwaters(self, *partitions: TP) -> dict[TP, int]:
-        return dict.fromkeys(partitions, 0)
