@@ -61,7 +61,6 @@ class AsyncClient:
                 if not self._waits or loop.time() >= deadline:
                     raise client.refused()
                 await asyncio.sleep(PAUSE_S)
-        client.ensure_started()
         return given.event_id
 
     async def identify(self, user_id: str, anonymous_id: str | None = None, **fields: Any) -> str:

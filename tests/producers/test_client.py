@@ -60,7 +60,7 @@ class Slow(RecordingTransport):
 
     def send(self, events, timeout):
         self.holds.set()
-        self.go.wait(20)
+        self.go.wait(120)
         return super().send(events, timeout)
 
     def interrupt(self):
@@ -68,7 +68,7 @@ class Slow(RecordingTransport):
 
 
 def wait(question):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not question():
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -319,7 +319,7 @@ def test_a_callback_may_track_flush_and_close(client):
 
     client._also = hear
     client.track("search", user_id="ann", event_id="first")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while len(heard) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert heard == ["first", "second"]
@@ -358,7 +358,7 @@ def full(transport, **settings):
     """A client whose sender is busy, and whose queue has room for two."""
     client = Client(transport=lambda: transport, max_events=2, batch_s=0.0, **settings)
     client.track("search", user_id="ann", event_id="sent")
-    assert transport.holds.wait(20)
+    assert transport.holds.wait(60)
     client.track("search", user_id="ann", event_id="one")
     client.track("search", user_id="ann", event_id="two")
     return client
@@ -412,7 +412,7 @@ def test_the_queue_is_bounded_by_bytes():
     transport = Slow()
     client = Client(transport=lambda: transport, max_bytes=10_000, batch_s=0.0, when_full="raise")
     client.track("search", user_id="ann")
-    assert transport.holds.wait(20)
+    assert transport.holds.wait(60)
     client.track("search", user_id="ann", query="x" * 6000)
     with pytest.raises(QueueFull):
         client.track("search", user_id="ann", query="x" * 6000)
@@ -516,10 +516,10 @@ def test_a_receiver_that_never_returns_does_not_hold_the_end_up():
     transport = Slow()
     client = Client(transport=lambda: transport, batch_s=0.0)
     client.track("search", user_id="ann")
-    assert transport.holds.wait(20)
+    assert transport.holds.wait(60)
     began = time.monotonic()
     client.close(0.2)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     assert client.stats().delivered == 1  # it came as it was interrupted
 
 
@@ -594,8 +594,8 @@ def test_an_error_in_a_transport_ends_nothing(caplog):
 
 def test_a_call_from_a_signal_handler_cannot_lock_up(client):
     # The handler runs in the midst of what the main thread does, its locks held.
-    intake = client._intake
-    with intake._lock, client._ledger._lock:
+    core = client._core
+    with core.intake._lock, core.ledger._lock:
         client.track("search", user_id="ann")
         client.stats()
     assert len(client.events) == 1
@@ -623,7 +623,7 @@ def run(script):
         [sys.executable, "-W", "ignore", "-c", SCRIPT + script],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     return done.returncode, sorted(done.stdout.split()), done.stderr
 
