@@ -84,6 +84,8 @@ def _metric_faults(metric: ExperimentMetric, path: Place) -> Iterator[Fault]:
         for key in ("numerator", "denominator"):
             if getattr(metric, key) is not None:
                 yield (*path, key), f"aggregate {metric.aggregate} takes no {key}"
+        if metric.aggregate == "quantile" and metric.quantile is None:
+            yield path, "aggregate quantile needs quantile: 0.9, or another share of the users"
         if metric.aggregate == "proportion" and metric.field is not None:
             yield (
                 (*path, "field"),
@@ -92,6 +94,8 @@ def _metric_faults(metric: ExperimentMetric, path: Place) -> Iterator[Fault]:
         if metric.events is None:
             yield path, f"aggregate {metric.aggregate} needs events"
         yield from _selection_faults(metric, path)
+    if metric.aggregate != "quantile" and metric.quantile is not None:
+        yield (*path, "quantile"), f"aggregate {metric.aggregate} takes no quantile"
     if metric.role == "guardrail":
         for key in ("worse", "limit"):
             if getattr(metric, key) is None:

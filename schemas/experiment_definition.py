@@ -15,7 +15,7 @@ from streamgauge.schemas.metric_file import Fault, Place, suggest
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 Role = Literal["primary", "secondary", "guardrail"]
-Aggregate = Literal["mean", "proportion", "ratio"]
+Aggregate = Literal["mean", "proportion", "ratio", "quantile"]
 Side = Literal["lower", "higher"]
 
 MOST_VARIANTS = 50
@@ -83,6 +83,8 @@ class ExperimentMetric(Part):
     description: str = ""
     role: Role = "secondary"
     aggregate: Aggregate
+    quantile: Annotated[float, BeforeValidator(_share), Field(gt=0, lt=1)] | None = None
+    """Of the users' values: 0.9, or 90%."""
     numerator: Part | None = None
     denominator: Part | None = None
     mde: AnAmount | None = None

@@ -61,6 +61,8 @@ class ExperimentPartial:
     definition: str | None
     """In rows without metric: definition and state of the experiment, JSON."""
     watermark: Time | None
+    counts: str | None
+    """JSON [[bucket, users], ...] of the outcome, for quantiles."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,7 +13,7 @@ Upstream: people's files. Downstream: the control topic (kind `experiment`); the
     metrics:
       - name: clicks_per_view
         role: primary                # primary, secondary or guardrail
-        aggregate: ratio             # mean, proportion, ratio
+        aggregate: ratio             # mean, proportion, ratio, quantile
         numerator: {events: [feed_click]}
         denominator: {events: [feed_view]}
         mde: 5%                      # the least effect worth finding
@@ -39,6 +39,10 @@ to an integer as metrics are (`metrics.py`).
   Only events after the marker of the definition that first asked for the selection.
 - mean: the outcome by user. proportion: 1 where the sum is not 0. ratio: the outcomes of numerator
   and denominator; the covariate is one as well.
+- quantile: the outcome by user, of which the least is taken that at least the share `quantile` of
+  the users do not exceed; who did nothing has 0. Outcomes are counted in buckets: |v| below 2^9 in
+  its own, from there on by its first 9 binary digits (0.4 % wide at most). With k further digits
+  the bucket is k * 2^8 + those 9 as a number, negative for negative v. No covariate.
 
 Invariants: a definition is complete and correct once loaded, or loading fails with line and what
 is allowed; what is not correct in a control is refused as a value, never an exception downstream.
@@ -67,6 +71,8 @@ KIND = "experiment"
 State = Literal["created", "running", "stopped"]
 STATES: tuple[State, ...] = ("created", "running", "stopped")
 DAY_MS, HOUR_MS = 86_400_000, 3_600_000
+BUCKET_BITS = 9
+"""Digits of an outcome that its bucket tells, for quantiles."""
 
 
 def selections(metric: ExperimentMetric) -> tuple[Selection, ...]:

@@ -16,6 +16,8 @@ from streamgauge.streams.experiments import power as needed
 from streamgauge.streams.experiments.analysis import Analysis, Lift, analyze
 from streamgauge.streams.experiments.multiplicity import CORRECTIONS
 from streamgauge.streams.experiments.plan import Goal, Plan
+from streamgauge.streams.experiments.quantile_analysis import analyze_quantile
+from streamgauge.streams.experiments.quantiles import Distribution
 from streamgauge.streams.experiments.users import by_variant
 
 SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
@@ -33,6 +35,8 @@ def experiments() -> None:
       streamgauge experiments results feed-ranking
       streamgauge experiments report feed-ranking
       streamgauge experiments analyze --file users.csv --variant-column variant --metric orders
+      streamgauge experiments analyze --file users.csv --variant-column variant --metric minutes \\
+          --quantile 0.9
       streamgauge experiments analyze --file users.csv --variant-column variant --metric orders \\
           --denominator sessions --covariate orders_before --weights control=.5,new=.5 --json
       streamgauge experiments power --rate 0.10 --mde 5% --users-per-day 2000
@@ -91,6 +95,11 @@ class Amount(click.ParamType):
 @click.option("--denominator", metavar="COLUMN", help="Compare sum(metric) / sum(this) instead.")
 @click.option("--covariate", metavar="COLUMN", help="Known before exposure: adds CUPED.")
 @click.option("--covariate-denominator", metavar="COLUMN", help="The covariate is a ratio as well.")
+@click.option(
+    "--quantile",
+    type=SHARE,
+    help="Compare this quantile of the users' values instead of the mean: 0.9.",
+)
 @click.option("--control", metavar="NAME", help=f"[default: {DEFAULT_CONTROL}, or else the first]")
 @click.option("--weights", type=Weights(), help="The planned split. [default: equal]")
 @click.option("--alpha", type=SHARE, default=0.05, show_default=True, help="1 - confidence.")
@@ -120,6 +129,7 @@ def analyze_(
     denominator: str | None,
     covariate: str | None,
     covariate_denominator: str | None,
+    quantile: float | None,
     control: str | None,
     weights: dict[str, float] | None,
     mde: tuple[float, bool] | None,
@@ -136,6 +146,8 @@ def analyze_(
     """
     if covariate_denominator and not covariate:
         raise click.UsageError("--covariate-denominator needs --covariate")
+    if quantile is not None and (denominator or covariate):
+        raise click.UsageError("--quantile takes neither --denominator nor --covariate")
     asked = {
         "variant": variant_column,
         "outcome": metric,
@@ -158,26 +170,36 @@ def analyze_(
         control=control or _control(weights),
         weights=weights,
         cuped=covariate is not None,
-        proportion=users.proportion,
+        proportion=users.proportion and quantile is None,
         covariate_proportion=users.covariate_proportion,
         goal=mde and Goal(mde=mde[0], relative=mde[1], power=power, users_per_day=users_per_day),
         **decided,
     )
-    analysis = analyze(users.arms, plan, users.assigned)
+    if quantile is None:
+        analysis = analyze(users.arms, plan, users.assigned)
+    else:
+        spread = {name: Distribution.of(values) for name, values in users.outcomes.items()}
+        analysis = analyze_quantile(spread, quantile, plan, users.assigned)
     notes = [*users.notes, *analysis.notes]
-    settings = {"metric": metric, "denominator": denominator, "covariate": covariate, **decided}
+    settings: dict[str, Any] = {
+        "metric": metric,
+        "denominator": denominator,
+        "covariate": covariate,
+    }
+    settings |= {"quantile": quantile, **decided}
     document = {**settings, **analysis.to_json(), "notes": notes}
-    output.write(document, as_json, "" if as_json else _text(analysis, plan, notes))
+    what = "mean" if quantile is None else f"p{100 * quantile:g}"
+    output.write(document, as_json, "" if as_json else _text(analysis, plan, notes, what))
 
 
 def _control(weights: Mapping[str, float]) -> str:
     return DEFAULT_CONTROL if DEFAULT_CONTROL in weights else next(iter(weights), DEFAULT_CONTROL)
 
 
-def _text(analysis: Analysis, plan: Plan, notes: Sequence[str]) -> str:
+def _text(analysis: Analysis, plan: Plan, notes: Sequence[str], what: str) -> str:
     level = f"{100 * (1 - plan.alpha):g} %"
     control = analysis.control
-    head = ["variant", "users", "mean", "lift", f"{level} at one look", f"{level} at every look"]
+    head = ["variant", "users", what, "lift", f"{level} at one look", f"{level} at every look"]
     head += ["relative", "at one look", "at every look", "p one look", "p every look"]
     lines = [head, [control, str(analysis.control_users), _number(analysis.control_mean)]]
     rows = []

@@ -9,14 +9,22 @@ which events arrived decides nothing but which controls were before them.
 """
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from math import ceil
 from typing import Any, NamedTuple
 
 from streamgauge.schemas.experiment_definition import ExperimentMetric
-from streamgauge.schemas.experiments import HOUR_MS, KIND, Experiment, of_body, selections
+from streamgauge.schemas.experiments import (
+    BUCKET_BITS,
+    HOUR_MS,
+    KIND,
+    Experiment,
+    of_body,
+    selections,
+)
 from streamgauge.schemas.metric_file import DefinitionError
 from streamgauge.schemas.metrics import MAX_OBSERVATION, SCALE, Condition, Selection
 from streamgauge.schemas.records import Control
@@ -56,6 +64,8 @@ class Statistics(NamedTuple):
     users: int
     sums: tuple[int, ...]
     products: tuple[tuple[int, ...], ...]
+    counts: tuple[tuple[int, int], ...] = ()
+    """Of outcomes whose quantile is asked for: bucket and users, ascending."""
 
 
 StatisticsKey = tuple[int, str, str, str]
@@ -199,6 +209,7 @@ class Experiments:
                         tuple(sum(a * b for a, b in zip(x, y, strict=True)) for y in columns)
                         for x in columns
                     ),
+                    counts=_counts(one, metric_name, columns[0]),
                 ),
             )
 
@@ -210,9 +221,48 @@ def mean(metric: ExperimentMetric, of: list[Statistics]) -> float | None:
     chosen = selections(metric)
     if not users:
         return None
+    if metric.aggregate == "quantile" and metric.quantile is not None:
+        return _quantile(of, metric.quantile, chosen[0].scale)
     above = Fraction(sums[0], 1 if metric.aggregate == "proportion" else chosen[0].scale)
     below = Fraction(users) if len(chosen) == 1 else Fraction(sums[1], chosen[1].scale)
     return float(above / below) if below else None
+
+
+def _quantile(of: list[Statistics], share: float, scale: int) -> float | None:
+    """The value that so many users do not exceed, evenly spread within its bucket."""
+    users: Counter[int] = Counter()
+    for each in of:
+        users.update(dict(each.counts))
+    rank, passed = ceil(round(share * users.total(), 6)), 0
+    for bucket, count in sorted(users.items()):
+        if passed + count >= rank:
+            least, most = _ends(bucket)
+            return (least + (most - least) * (rank - passed - 0.5) / count) / scale
+        passed += count
+    return None
+
+
+def _counts(
+    experiment: Experiment, metric_name: str, outcomes: tuple[int, ...]
+) -> tuple[tuple[int, int], ...]:
+    metrics = experiment.definition.metrics
+    if not any(m.name == metric_name and m.aggregate == "quantile" for m in metrics):
+        return ()
+    return tuple(sorted(Counter(map(_bucket, outcomes)).items()))
+
+
+def _bucket(value: int) -> int:
+    further = max(abs(value).bit_length() - BUCKET_BITS, 0)
+    size: int = further * 2 ** (BUCKET_BITS - 1) + (abs(value) >> further)
+    return -size if value < 0 else size
+
+
+def _ends(bucket: int) -> tuple[int, int]:
+    half = 2 ** (BUCKET_BITS - 1)
+    further = max(abs(bucket) // half - 1, 0)
+    least = (abs(bucket) - further * half) << further
+    most = least + (1 << further) - 1
+    return (-most, -least) if bucket < 0 else (least, most)
 
 
 def _all(experiment: Experiment) -> Iterator[Selection]:
@@ -239,7 +289,7 @@ def _line(
         sum(h.value for h in happened if h.selection == s and exposed_at <= h.timestamp < end)
         for s in chosen
     ]
-    if lookback:
+    if lookback and metric.aggregate != "quantile":
         before = [h for h in happened if hour - lookback <= h.timestamp // HOUR_MS < hour]
         line += [sum(h.value for h in before if h.selection == s) for s in chosen]
     return [int(v != 0) for v in line] if metric.aggregate == "proportion" else line
@@ -307,4 +357,5 @@ def _holds(condition: Condition, value: Any) -> bool:
 def statistics_of(row: Mapping[str, Any]) -> Statistics:
     """What a row of `experiment-partials` says."""
     products = tuple(tuple(line) for line in json.loads(row["products"]))
-    return Statistics(row["users"], tuple(json.loads(row["sums"])), products)
+    counts = tuple((bucket, users) for bucket, users in json.loads(row.get("counts") or "[]"))
+    return Statistics(row["users"], tuple(json.loads(row["sums"])), products, counts)

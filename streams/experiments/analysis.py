@@ -1,6 +1,7 @@
 """An experiment's answer for one metric: every variant against the control.
 
-Upstream: moments and users by variant. Downstream: `streamgauge experiments analyze`.
+Upstream: moments and users by variant. Downstream: `results.py`, `streamgauge experiments analyze`;
+`quantile_analysis.py` answers for quantiles by the same parts.
 
 Invariants: no figure is NaN or infinite; what cannot be told is None and `notes` say why.
 """
@@ -85,12 +86,12 @@ def analyze(
     for name in others:
         arm = arms.get(name, Moments.none())
         comparison = compare(control, arm, of_sample=not plan.proportion)
-        lifts[name] = _lift(name, comparison, arm.count, plan)
+        lifts[name] = lift_of(name, comparison, arm.count, plan)
         notes += [f"{name}: {note}" for note in comparison.notes]
         if plan.cuped:
             of_sample = not (plan.proportion and plan.covariate_proportion)
             comparison = compare(control, arm, cuped=True, of_sample=of_sample)
-            adjusted[name] = _lift(name, comparison, arm.count, plan)
+            adjusted[name] = lift_of(name, comparison, arm.count, plan)
             new = [f"{name}, with CUPED: {note}" for note in comparison.notes]
             notes += [note for note in new if note.replace(", with CUPED", "") not in notes]
     if not others:
@@ -100,14 +101,15 @@ def analyze(
         control=plan.control,
         control_users=control.count,
         control_mean=ratio(control),
-        lifts=_corrected(lifts, plan.correction),
-        cuped=_corrected(adjusted, plan.correction),
+        lifts=corrected(lifts, plan.correction),
+        cuped=corrected(adjusted, plan.correction),
         srm_p=split,
-        notes=(*notes, *_about_split(split, users, plan.weights)),
+        notes=(*notes, *about_split(split, users, plan.weights)),
     )
 
 
-def _lift(name: str, comparison: Comparison, users: int, plan: Plan) -> Lift:
+def lift_of(name: str, comparison: Comparison, users: int, plan: Plan) -> Lift:
+    """A variant's figures; p values are yet to be corrected."""
     absolute, relative = comparison.absolute, comparison.relative
     fixed_p, sequential_p = _p_values(absolute, plan)
     return Lift(
@@ -158,7 +160,7 @@ def _p_values(effect: Effect | None, plan: Plan) -> tuple[float | None, float | 
     )
 
 
-def _corrected(lifts: Mapping[str, Lift], correction: str) -> dict[str, Lift]:
+def corrected(lifts: Mapping[str, Lift], correction: str) -> dict[str, Lift]:
     """p values adjusted for the number of variants that have one."""
     known = {name: lift for name, lift in lifts.items() if lift.p_fixed is not None}
     correct = CORRECTIONS[correction]
@@ -179,9 +181,10 @@ def _corrected(lifts: Mapping[str, Lift], correction: str) -> dict[str, Lift]:
     }
 
 
-def _about_split(
+def about_split(
     split: float | None, users: Mapping[str, int], weights: Mapping[str, float]
 ) -> list[str]:
+    """What is to be said of it."""
     notes = [
         f"{name} has weight 0 but {users[name]} users: it is not part of the SRM test"
         for name, weight in weights.items()

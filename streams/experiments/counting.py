@@ -21,7 +21,7 @@ from streamgauge.streams.experiments.state import (
     sums_of,
     through,
 )
-from streamgauge.streams.experiments.tally import Layout, Tally
+from streamgauge.streams.experiments.tally import Layout
 from streamgauge.streams.metrics.keys import combine
 
 Array = np.ndarray
@@ -171,7 +171,7 @@ class Counting:
                     if each == NOBODY:
                         continue
                     tally = self._layout.tally(lines[mine & (variant == each)])
-                    old = of.get(each) or Tally.none(len(self._layout.columns))
+                    old = of.get(each) or self._layout.nobody
                     of[each] = old + tally if sign > 0 else old - tally
             tallies[number, self._name] = of
             changed.add((number, self._name))

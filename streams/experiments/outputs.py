@@ -46,6 +46,7 @@ _PARTIALS: Mapping[str, Any] = {
     "users": pl.Int64,
     **dict.fromkeys(("sums", "products", "definition"), pl.String),
     "watermark": pl.Int64,
+    "counts": pl.String,
 }
 
 
@@ -137,6 +138,7 @@ def _partials(state: State, place: tuple[int, str], names: Names) -> Iterable[di
                 "users": of.users,
                 "sums": json.dumps(of.sums.tolist()),
                 "products": json.dumps(of.products.tolist()),
+                "counts": of.counts[0].to_json() if of.counts else None,
             }
     if excluded is not None or experiment.state != "stopped":
         told["users"] = excluded.users if excluded is not None else 0

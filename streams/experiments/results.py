@@ -14,7 +14,7 @@ figure is NaN or infinite.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -23,9 +23,11 @@ import numpy as np
 from streamgauge.schemas.experiment_definition import ExperimentDefinition, ExperimentMetric
 from streamgauge.schemas.experiments import DAY_MS, STATES, Experiment, of_body
 from streamgauge.streams.experiments.analysis import Analysis, Interval, Lift, analyze
-from streamgauge.streams.experiments.moments import Moments
+from streamgauge.streams.experiments.counts import Counts, ends_of
 from streamgauge.streams.experiments.multiplicity import CORRECTIONS
 from streamgauge.streams.experiments.plan import Goal, Plan
+from streamgauge.streams.experiments.quantile_analysis import analyze_quantile
+from streamgauge.streams.experiments.quantiles import Distribution
 from streamgauge.streams.experiments.tally import Layout, Tally
 
 Row = Mapping[str, Any]
@@ -119,14 +121,13 @@ class Look:
         for metric, (name, _, variables, scales) in zip(
             definition.metrics, layout.metrics, strict=True
         ):
-            arms, users = {}, {}
-            for variant in definition.weights:
-                tally = self.tallies.get((variant, name))
-                arms[variant] = tally.moments(variables, scales) if tally else Moments.none()
-                users[variant] = tally.users if tally else 0
+            tallies = {
+                variant: self.tallies.get((variant, name), layout.nobody.only(range(len(scales))))
+                for variant in definition.weights
+            }
             plan = self._plan(metric)
-            analysis = analyze(arms, plan, users)
-            yield metric, analysis, _verdicts(metric, arms, plan, users)
+            answer = _answering(metric, tallies, variables, scales)
+            yield metric, answer(plan), _verdicts(metric, answer, plan)
 
     def _plan(self, metric: ExperimentMetric) -> Plan:
         definition = self.experiment.definition
@@ -145,7 +146,7 @@ class Look:
             alpha=definition.alpha,
             tuning_n=definition.tuning_n,
             correction=definition.correction,
-            cuped=bool(definition.lookback_days),
+            cuped=bool(definition.lookback_days) and metric.aggregate != "quantile",
             proportion=is_proportion,
             covariate_proportion=is_proportion,
             goal=goal,
@@ -234,7 +235,8 @@ def _tally(row: Row) -> Tally:
     pairs = np.empty((len(sums), len(sums)), object)
     for at, line in enumerate(products):
         pairs[at, :] = line
-    return Tally(users=row["users"], sums=exact, products=pairs)
+    counts = {0: Counts.of_json(row["counts"])} if row.get("counts") else {}
+    return Tally(users=row["users"], sums=exact, products=pairs, counts=counts)
 
 
 def _adjusted(
@@ -256,17 +258,37 @@ def _adjusted(
     }
 
 
-def _verdicts(
+Answer = Callable[[Plan], Analysis]
+
+
+def _answering(
     metric: ExperimentMetric,
-    arms: Mapping[str, Moments],
-    plan: Plan,
-    users: Mapping[str, int],
-) -> dict[str, str]:
+    tallies: Mapping[str, Tally],
+    variables: Sequence[int],
+    scales: Sequence[int],
+) -> Answer:
+    """What a metric says, by a plan."""
+    users = {variant: tally.users for variant, tally in tallies.items()}
+    if metric.aggregate == "quantile" and metric.quantile is not None:
+        share = metric.quantile
+        spread = {v: _distribution(tally, scales[0]) for v, tally in tallies.items()}
+        return lambda plan: analyze_quantile(spread, share, plan, users)
+    arms = {variant: tally.moments(variables, scales) for variant, tally in tallies.items()}
+    return lambda plan: analyze(arms, plan, users)
+
+
+def _distribution(tally: Tally, scale: int) -> Distribution:
+    counts = tally.counts.get(0, Counts.of(np.zeros(0, np.int64)))
+    low, high = ends_of(counts.bucket)
+    return Distribution(low=low / scale, high=high / scale, users=counts.users)
+
+
+def _verdicts(metric: ExperimentMetric, answer: Answer, plan: Plan) -> dict[str, str]:
     """Of a guardrail, by variant."""
     if metric.role != "guardrail" or metric.limit is None:
         return {}
     one_sided = replace(plan, alpha=min(2 * plan.alpha, MOST_ALPHA), goal=None)
-    lifts = analyze(arms, one_sided, users).lifts
+    lifts = answer(one_sided).lifts
     verdicts = {}
     for variant, lift in lifts.items():
         interval = lift.ci_relative_sequential if metric.limit.relative else lift.ci_sequential

@@ -11,14 +11,15 @@ same bits; real values are scaled as in metrics.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from streamgauge.schemas.experiment_definition import ExperimentDefinition
 from streamgauge.schemas.experiments import selections
 from streamgauge.schemas.metrics import Selection
+from streamgauge.streams.experiments.counts import Counts
 from streamgauge.streams.experiments.moments import VARIABLES, Moments
 
 Array = np.ndarray
@@ -36,21 +37,25 @@ class Tally:
     """Of each value; Python's integers."""
     products: Array
     """Of each pair of values."""
+    counts: Mapping[int, Counts] = field(default_factory=dict)
+    """By place: of the values whose quantiles are asked for."""
 
     @staticmethod
-    def of(values: Array) -> Tally:
-        """A line for each user."""
-        return Tally(users=len(values), sums=_summed(values), products=_multiplied(values))
-
-    @staticmethod
-    def none(width: int) -> Tally:
-        return Tally.of(np.zeros((0, width), np.int64))
+    def of(values: Array, counted: Sequence[int] = ()) -> Tally:
+        """A line for each user; `counted`: places of which quantiles are asked for."""
+        return Tally(
+            users=len(values),
+            sums=_summed(values),
+            products=_multiplied(values),
+            counts={place: Counts.of(values[:, place]) for place in counted},
+        )
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
             users=self.users + other.users,
             sums=self.sums + other.sums,
             products=self.products + other.products,
+            counts={place: of + other.counts[place] for place, of in self.counts.items()},
         )
 
     def __sub__(self, other: Tally) -> Tally:
@@ -58,6 +63,7 @@ class Tally:
             users=self.users - other.users,
             sums=self.sums - other.sums,
             products=self.products - other.products,
+            counts={place: of - other.counts[place] for place, of in self.counts.items()},
         )
 
     def only(self, places: Sequence[int]) -> Tally:
@@ -66,6 +72,7 @@ class Tally:
             users=self.users,
             sums=self.sums[list(places)],
             products=self.products[np.ix_(places, places)],
+            counts={at: self.counts[p] for at, p in enumerate(places) if p in self.counts},
         )
 
     def moments(self, variables: Sequence[int], scales: Sequence[int]) -> Moments:
@@ -115,6 +122,8 @@ class Layout:
     """Whether a value is 1 where the sum is not 0."""
     metrics: tuple[tuple[str, tuple[int, ...], tuple[int, ...], tuple[int, ...]], ...]
     """Of each metric: its name, places of its values, which variables, scales."""
+    counted: tuple[int, ...]
+    """Places of values whose quantiles are asked for."""
 
     @staticmethod
     def of(definition: ExperimentDefinition) -> Layout:
@@ -123,10 +132,14 @@ class Layout:
         columns: list[int] = []
         proportions: list[bool] = []
         metrics = []
+        counted: list[int] = []
         for metric in definition.metrics:
             is_proportion = metric.aggregate == "proportion"
             places, variables, scales = [], [], []
-            for covariate in (0, 1) if definition.lookback_days else (0,):
+            is_quantile = metric.aggregate == "quantile"
+            if is_quantile:
+                counted.append(len(columns))
+            for covariate in (0, 1) if definition.lookback_days and not is_quantile else (0,):
                 for below, selection in enumerate(selections(metric)):
                     places.append(len(columns))
                     variables.append(2 * covariate + below)
@@ -139,6 +152,7 @@ class Layout:
             columns=tuple(columns),
             is_proportion=np.array(proportions),
             metrics=tuple(metrics),
+            counted=tuple(counted),
         )
 
     @property
@@ -152,4 +166,9 @@ class Layout:
         return np.where(self.is_proportion, values != 0, values).astype(np.int64)
 
     def tally(self, sums: Array) -> Tally:
-        return Tally.of(self.values(sums))
+        return Tally.of(self.values(sums), self.counted)
+
+    @property
+    def nobody(self) -> Tally:
+        """Of no users."""
+        return self.tally(np.zeros((0, self.width), np.int64))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from streamgauge.streams.experiments.moments import Moments
+from streamgauge.streams.experiments.moments import Array, Moments
 
 OPTIONAL = ("denominator", "covariate", "covariate_denominator")
 
@@ -26,6 +26,7 @@ class Users:
     """The users of an experiment; `proportion` ones have nothing but 0 and 1."""
 
     arms: Mapping[str, Moments]
+    outcomes: Mapping[str, Array]
     assigned: Mapping[str, int]
     proportion: bool
     covariate_proportion: bool
@@ -59,11 +60,14 @@ def by_variant(frame: pl.DataFrame) -> Users:
     numbers = ["outcome", *given]
     parts = known.partition_by("variant", as_dict=True)
     arms = {name: Moments.none() for name in assigned}
+    outcomes: dict[str, Array] = {}
     for (name,), part in parts.items():
         ordered = part.sort(numbers)
+        outcomes[str(name)] = ordered["outcome"].to_numpy()
         arms[str(name)] = Moments.of(**{each: ordered[each].to_numpy() for each in numbers})
     return Users(
         arms=arms,
+        outcomes=outcomes,
         assigned=assigned,
         proportion="denominator" not in given and _only_0_and_1(known["outcome"]),
         covariate_proportion="covariate" in given

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from operator import mul
 from typing import Any
@@ -32,9 +32,10 @@ metrics:
     aggregate: ratio
     numerator: {{events: [rating], field: score}}
     denominator: {{events: [page_view]}}
+  - {{name: p90, aggregate: quantile, quantile: 90%, events: [rating], field: score}}
 """
 # Of a user: ratings, views; and the same before the exposure.
-VALUES = {"score": (0, 2), "viewed": (1, 3), "score_per_view": (0, 1, 2, 3)}
+VALUES = {"score": (0, 2), "viewed": (1, 3), "score_per_view": (0, 1, 2, 3), "p90": (0,)}
 
 
 def an_experiment(start: int, name: str, days: float) -> Experiment:
@@ -176,8 +177,17 @@ def expected(kit: Any, logs: list[list[dict[str, Any]]]) -> dict[Any, Any]:
             len(values),
             tuple(map(sum, columns)),
             tuple(tuple(sum(map(mul, x, y)) for y in columns) for x in columns),
+            tuple(sorted(Counter(map(bucket, columns[0])).items())) if place[3] == "p90" else (),
         )
     return found
+
+
+def bucket(value: int) -> int:
+    """Of an outcome, digit by digit."""
+    size, further = abs(value), 0
+    while size >= 512:
+        size, further = size // 2, further + 1
+    return (256 * further + size) * (-1 if value < 0 else 1)
 
 
 def partials(pipeline: Any, *, stopped: bool = False) -> dict[Any, Any]:

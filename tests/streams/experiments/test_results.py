@@ -37,6 +37,7 @@ metrics:
     aggregate: ratio
     numerator: {events: [rating], field: score}
     denominator: {events: [page_view]}
+  - {name: usual_score, aggregate: quantile, quantile: 0.5, events: [rating], field: score}
   - name: slow
     role: guardrail
     aggregate: mean
@@ -74,10 +75,11 @@ def partials(
                 of = tally.only(places)
                 values = {"sums": json.dumps(of.sums.tolist())}
                 values["products"] = json.dumps(of.products.tolist())
+                values["counts"] = of.counts[0].to_json() if of.counts else None
                 row = {**told, "variant": name, "metric": metric, "users": of.users, **values}
                 rows.append({**row, "definition": None})
         body = {"variant": None, "metric": None, "users": 1, "definition": experiment.body()}
-        rows.append({**told, **body, "sums": None, "products": None})
+        rows.append({**told, **body, "sums": None, "products": None, "counts": None})
     return rows
 
 
