@@ -10,12 +10,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from streamgauge.cli.errors import MissingRequirementError
 from streamgauge.cli.stack.kafka import LocalKafka
 from streamgauge.cli.stack.postgres import LocalPostgres
 from streamgauge.cli.stack.process import free_port
 from streamgauge.cli.stack.redis import LocalRedis
+
+settings.register_profile(
+    "repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("random", settings.get_profile("repeatable"), derandomize=False)
+settings.load_profile(os.environ.get("HYPOTHESIS", "repeatable"))
+"""The same examples every time, however slow the machine; HYPOTHESIS=random looks for new ones."""
 
 HOW_TO_GET_KAFKA = (
     "these tests need a real Apache Kafka: set KAFKA_BOOTSTRAP to the address of one, or install "

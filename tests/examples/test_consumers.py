@@ -22,7 +22,7 @@ from streamgauge.schemas.registry import open_registry
 from streamgauge.schemas.topics import METRICS, config
 from tests.registry_server import RegistryServer
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.kafka
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "consumers"
@@ -105,7 +105,7 @@ def test_the_latest_committed_row_of_each_key_is_read(
     if language == "java":
         command = request.getfixturevalue("java")
     done = subprocess.run(
-        [*command, kafka, registry, topic, str(SCHEMA)], capture_output=True, text=True, timeout=120
+        [*command, kafka, registry, topic, str(SCHEMA)], capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr
     rows = {

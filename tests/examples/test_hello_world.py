@@ -62,7 +62,7 @@ def test_hello_world_greets(kafka, namespace, tmp_path):
     worker = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path
     )
-    watchdog = threading.Timer(60, worker.kill)
+    watchdog = threading.Timer(180, worker.kill)
     watchdog.start()
     seen = []
     try:
@@ -72,7 +72,7 @@ def test_hello_world_greets(kafka, namespace, tmp_path):
             if "Hello from Faust to you" in line:
                 break
         worker.send_signal(signal.SIGTERM)
-        seen += worker.communicate(timeout=20)[0].splitlines(keepends=True)
+        seen += worker.communicate(timeout=60)[0].splitlines(keepends=True)
     finally:
         watchdog.cancel()
         worker.kill()

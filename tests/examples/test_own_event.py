@@ -36,7 +36,7 @@ def test_the_metric_is_computed_and_verified(kafka, namespace, registry_url, tmp
     def run(*arguments):
         command = [sys.executable, "-m", "streamgauge.cli", *arguments]
         done = subprocess.run(
-            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240
         )
         assert done.returncode == 0, (arguments, done.stdout, done.stderr[-3000:])
         return done.stdout
@@ -58,4 +58,4 @@ def test_the_metric_is_computed_and_verified(kafka, namespace, registry_url, tmp
         if key.metric == "donated" and key.window_size == "1h"
     }
     assert donated == {"{}": 120.0, '{"campaign":"trees"}': 20.0, '{"campaign":"wells"}': 100.0}
-    run("verify", "--timeout", "30")
+    run("verify", "--timeout", "120")

@@ -23,7 +23,7 @@ class Reading:
     def taken_back(self) -> list[str]:
         """Rows that were seen and are not in the log: aborted, or torn."""
         self._stop.set()
-        self._thread.join(30)
+        self._thread.join(120)
         found = []
         for topic, seen in self._seen.items():
             assert seen, f"nothing was read of {topic}"

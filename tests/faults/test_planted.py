@@ -59,7 +59,7 @@ def restored_while_a_transaction_is_open(counting):
     counting.produce(500)
     counting.wait_for(1000)
     worker.terminate()
-    assert worker.wait(20) == 0
+    assert worker.wait(120) == 0
     counting.start("w1")
     until(lambda: "numbers/3" in counting.log("w1"), says=lambda: counting.log("w1"))
     with suppress(AssertionError):  # it must wait for the end of the open transaction

@@ -27,7 +27,7 @@ def test_killed_before_in_and_after_its_commit_it_loses_nothing_and_doubles_noth
         target.commit(rows)
         expected |= rows
         killed = target.start(point, FAULTPOINT=f"sink_{point}:1:kill")
-        assert killed.wait(60) == -signal.SIGKILL, target.log(point)
+        assert killed.wait(180) == -signal.SIGKILL, target.log(point)
     target.start("last")
     until(lambda: target.holds(expected), says=lambda: target.log("last"))
 

@@ -14,10 +14,10 @@ from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.registry import open_registry
 from streamgauge.schemas.topics import create_topics
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.kafka
 
 
-def test_a_window_becomes_final_although_nothing_follows(kafka, namespace, registry_url):
+def test_a_window_becomes_final_although_nothing_follows(kafka, namespace, registry_url, tmp_path):
     # events   |a···············|tick·tick·tick···        lateness 0
     # window   [──── 1 m ────)  ^ watermark ≥ its end: final
     create_topics({"bootstrap.servers": kafka}, namespace)
@@ -29,6 +29,7 @@ def test_a_window_becomes_final_although_nothing_follows(kafka, namespace, regis
         "STREAMGAUGE_REGISTRY": registry_url,
         "STREAMGAUGE_NAMESPACE": namespace,
         "STREAMGAUGE_LATENESS_MS": "0",
+        "STREAMGAUGE_DIR": str(tmp_path),
     }
     worker = subprocess.Popen(
         [sys.executable, "-m", "streamgauge.cli", "worker", "--tick-after", "1"],
@@ -38,7 +39,7 @@ def test_a_window_becomes_final_although_nothing_follows(kafka, namespace, regis
         assert final_views(kafka, namespace, registry_url, minute) == 1.0
     finally:
         worker.terminate()
-        assert worker.wait(15) == 0
+        assert worker.wait(60) == 0
 
 
 def final_views(kafka, namespace, registry_url, minute):
@@ -51,7 +52,7 @@ def final_views(kafka, namespace, registry_url, minute):
         }
     )
     consumer.subscribe([f"{namespace}.metrics"])
-    codec, deadline = Codec(open_registry(registry_url)), time.monotonic() + 60
+    codec, deadline = Codec(open_registry(registry_url)), time.monotonic() + 180
     try:
         while time.monotonic() < deadline:
             for message in consumer.consume(100, 0.5):

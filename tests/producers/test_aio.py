@@ -22,7 +22,7 @@ class Slow(RecordingTransport):
         self.go = threading.Event()
 
     def send(self, events, timeout):
-        self.go.wait(20)
+        self.go.wait(120)
         return super().send(events, timeout)
 
 
@@ -133,7 +133,7 @@ def test_outcomes_that_come_after_the_loop_are_told_all_the_same():
 
     run(work())
     transport.go.set()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not heard and time.monotonic() < deadline:
         time.sleep(0.01)
     assert heard[0].status == "delivered"

@@ -73,7 +73,7 @@ def run(script, *where, **environment):
         [sys.executable, "-W", "ignore", "-c", script, *where],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=240,
         env={"PATH": "/usr/bin:/bin", **environment},
     )
     assert (done.returncode, done.stderr) == (0, "")

@@ -23,7 +23,7 @@ def test_a_simulation_is_in_a_real_topic_record_by_record(kafka, registry, names
         partitions = range(client.partitions())
     consumer = Consumer({"bootstrap.servers": kafka, "group.id": namespace})
     ends = [
-        consumer.get_watermark_offsets(TopicPartition(client.topic, partition), 10)[1]
+        consumer.get_watermark_offsets(TopicPartition(client.topic, partition), 60)[1]
         for partition in partitions
     ]
     consumer.close()
@@ -47,7 +47,7 @@ def test_a_topic_that_comes_later_is_waited_for(kafka, registry, namespace):
         client.track("search", user_id="ann")
         assert client.flush(3) == 1
         create_topics({"bootstrap.servers": kafka}, namespace)
-        assert client.flush(60) == 0
+        assert client.flush(120) == 0
     assert [one.status for one in told] == ["delivered"]
 
 
@@ -71,13 +71,13 @@ def collector(kafka, registry_url, namespace, tmp_path):
     }
     command = [sys.executable, "-m", "streamgauge.cli", "collect", "--port", str(port)]
     running = subprocess.Popen(command, env={**os.environ, **environment})
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not listens(port):
         assert running.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     yield f"http://127.0.0.1:{port}"
     running.terminate()
-    assert running.wait(60) == 0
+    assert running.wait(120) == 0
 
 
 def test_client_and_collector_understand_each_other(collector, kafka, namespace):
@@ -89,7 +89,7 @@ def test_client_and_collector_understand_each_other(collector, kafka, namespace)
     assert {one.status for one in told} == {"delivered"}
     consumer = Consumer({"bootstrap.servers": kafka, "group.id": namespace})
     ends = [
-        consumer.get_watermark_offsets(TopicPartition(f"{namespace}.events", number), 10)[1]
+        consumer.get_watermark_offsets(TopicPartition(f"{namespace}.events", number), 60)[1]
         for number in range(4)
     ]
     consumer.close()

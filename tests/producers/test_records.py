@@ -219,7 +219,7 @@ def run(then, *arguments):
         [sys.executable, "-W", "ignore", "-c", SCRIPT.format(then=then), *arguments],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
     )
 
 

@@ -137,7 +137,7 @@ def test_an_unreachable_kafka_is_given_up_within_the_timeout_and_made_anew(regis
         began = time.monotonic()
         with pytest.raises(Unavailable, match="acknowledged none of 3"):
             transport.send(searches(3), 0.3)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
     assert len(made) == 2
     transport.close()
 
@@ -234,7 +234,7 @@ def test_a_registry_that_is_away_is_waited_for(registry):
 def test_settings_that_librdkafka_refuses_are_told(registry, caplog):
     client = Client({"bootstrap.servers": NOWHERE, "no.such": 1}, registry)
     client.track("search", user_id="ann")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while "no.such" not in caplog.text and time.monotonic() < deadline:
         time.sleep(0.01)
     assert "no.such" in caplog.text
@@ -353,11 +353,13 @@ def test_a_connection_that_was_closed_while_idle_is_made_anew(collector):
 
 
 def test_a_collector_that_hangs_is_given_up_within_the_timeout(collector):
-    collector.next.append(lambda *_: time.sleep(3) or True)
+    hangs = threading.Event()
+    collector.next.append(lambda *_: hangs.wait(120) or True)
     began = time.monotonic()
     with pytest.raises(Unavailable):
         CollectorTransport(collector.address, "key").send(searches(1), 0.3)
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 30
+    hangs.set()
 
 
 def test_a_collector_that_is_cut_off_in_its_answer_means_again(collector):
@@ -373,13 +375,15 @@ def test_a_collector_that_is_cut_off_in_its_answer_means_again(collector):
 
 
 def test_a_send_that_waits_can_be_interrupted(collector):
-    collector.next.append(lambda *_: time.sleep(5) or True)
+    hangs = threading.Event()
+    collector.next.append(lambda *_: hangs.wait(120) or True)
     transport = CollectorTransport(collector.address, "key")
     threading.Timer(0.2, transport.interrupt).start()
     began = time.monotonic()
     with pytest.raises(Unavailable):
         transport.send(searches(1), 60)
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 30
+    hangs.set()
 
 
 def test_the_client_obeys_retry_after_and_sends_everything_once(collector):

@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import Future
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -84,15 +85,26 @@ def test_a_topic_made_anew_is_another_log(kafka: str, namespace: str) -> None:
         admin.create_topics([NewTopic(namespace, 1, 1)])[namespace].result(30)
         seen.add(patiently(Logs({"bootstrap.servers": kafka}), namespace))
         admin.delete_topics([namespace])[namespace].result(30)
+        gone(Logs({"bootstrap.servers": kafka}), namespace)
     assert len(seen) == 2
     assert all(log.cluster_id and log.topic_id for log in seen)
 
 
 def patiently(logs: Logs, topic: str) -> Log:
     """A topic is not known everywhere the moment it is made."""
-    for _ in range(100):
+    deadline = time.monotonic() + 60
+    while True:
         try:
             return logs.of([topic])[topic]
         except Retryable:
+            assert time.monotonic() < deadline, f"{topic} is not there"
             time.sleep(0.1)
-    raise AssertionError(f"{topic} is not there")
+
+
+def gone(logs: Logs, topic: str) -> None:
+    """Nor is it forgotten everywhere the moment it is deleted."""
+    deadline = time.monotonic() + 60
+    with suppress(Retryable):
+        while logs.of([topic]):
+            assert time.monotonic() < deadline, f"{topic} is still there"
+            time.sleep(0.1)

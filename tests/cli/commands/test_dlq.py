@@ -76,7 +76,7 @@ def test_letters_go_back_to_their_partition_unless_it_is_a_dry_run(
     assert "1 letters sent" in run("dlq", "replay", "--reason", "bad_header", *where).output
     reader = Consumer({"bootstrap.servers": embedded, "group.id": namespace})
     reader.assign([TopicPartition(f"{namespace}.events", at, 0) for at in range(4)])
-    (message,) = reader.consume(1, timeout=10)
+    (message,) = reader.consume(1, timeout=60)
     assert (message.partition(), message.key(), message.value()) == (2, b"ann", b"\x01bytes")
     assert reader.consume(1, timeout=0.2) == []
     reader.close()

@@ -32,7 +32,7 @@ def test_what_is_in_a_topic_is_shown_decoded_or_with_the_reason(
     producer.produce(topic, b"\x01junk", key=b"\xff", partition=0)
     producer.produce(topic, None, key=b"gone", partition=0)
     producer.produce(topic, tick, partition=0)
-    producer.flush(10)
+    producer.flush(60)
 
     shown = rows(run("topics", "tail", "events", *where, "--registry", registry_url))
     by_record = {row.get("record"): row for row in shown}
@@ -60,7 +60,7 @@ def test_topics_are_created_and_purged(run: Run, kafka: str, namespace: str) -> 
     assert {row["partitions"] for row in created} == {2}
     producer = Producer({"bootstrap.servers": kafka})
     producer.produce(f"{namespace}.events", b"event", partition=1)
-    producer.flush(10)
+    producer.flush(60)
     assert "is empty" in run("topics", "purge", "events", "--yes", *where).output
     listed = {row["topic"]: row for row in rows(run("topics", "list", "--json", *where))}
     assert listed[f"{namespace}.events"]["offsets"] == 0

@@ -30,5 +30,5 @@ def test_it_prints_its_addresses_first_and_ends_in_order(
     )
     assert json.loads(found.stdout)["stack"] == told["dir"]
     up.send_signal(number)
-    assert up.wait(30) == 0
+    assert up.wait(120) == 0
     assert not (server_dir / ".streamgauge" / "stack.json").exists()

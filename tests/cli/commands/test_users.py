@@ -1,7 +1,6 @@
 """`users`: a profile and a timeline over all names of a person; views refreshed."""
 
 import json
-import time
 import uuid
 from collections.abc import Callable
 
@@ -81,7 +80,6 @@ def test_nobody_is_known_by_a_wrong_name(ask: Run) -> None:
 
 @pytest.mark.postgres
 def test_a_timeline_tells_sessions_and_segments_the_latest_first(ask: Run) -> None:
-    began = time.monotonic()
     lines = ask("users", "timeline", "ann", "--json").output.splitlines()
     rows = [json.loads(line) for line in lines]
     assert [row["what"] for row in rows] == [
@@ -91,7 +89,6 @@ def test_a_timeline_tells_sessions_and_segments_the_latest_first(ask: Run) -> No
     assert rows[0]["details"] == {"active_days_7": 3}
     since = ask("users", "timeline", "ann", "--since", "2026-01-05").output
     assert "active_days_7 3" in since and "left new" not in since
-    assert time.monotonic() - began < 30
 
 
 @pytest.mark.postgres

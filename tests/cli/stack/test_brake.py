@@ -13,7 +13,7 @@ from streamgauge.cli.stack.brake import Brake
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.01)
@@ -25,7 +25,7 @@ def test_it_is_on_until_the_reader_has_caught_up(embedded: str, namespace: str) 
         producer = Producer(brake.conf)
         for _ in range(100):
             producer.produce(topic, bytes(30_000), partition=1)
-        producer.flush(10)
+        producer.flush(60)
         until(lambda: producer.poll(0.05) is not None and brake.on)
         waiting = threading.Thread(target=brake.wait)
         waiting.start()
@@ -34,7 +34,7 @@ def test_it_is_on_until_the_reader_has_caught_up(embedded: str, namespace: str) 
         reader.commit(offsets=[TopicPartition(topic, 1, 90)], asynchronous=False)
         reader.close()
         until(lambda: not brake.on)
-        waiting.join(5)
+        waiting.join(60)
         assert not waiting.is_alive()
 
 
@@ -45,7 +45,7 @@ def test_small_records_may_be_many_and_large_ones_few(
     producer = Producer({"bootstrap.servers": embedded})
     for _ in range(50):
         producer.produce(f"{namespace}.events", b"event", partition=0)
-    producer.flush(10)
+    producer.flush(60)
     brake = Brake(embedded, namespace, ["worker"])
     for size, on in ((100, False), (1_000, True)):
         brake.conf["stats_cb"](json.dumps({"txmsgs": 50, "txmsg_bytes": 50 * size}))

@@ -19,13 +19,13 @@ from streamgauge.cli.stack.kafka import LocalKafka
 def write(address: str, value: bytes) -> None:
     producer = Producer({"bootstrap.servers": address})
     producer.produce("notes", value, partition=0)
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
 
 
 def read(address: str, count: int) -> list[bytes]:
     consumer = Consumer({"bootstrap.servers": address, "group.id": "reader"})
     consumer.assign([TopicPartition("notes", 0, 0)])
-    found = [message.value() for message in consumer.consume(count, timeout=20)]
+    found = [message.value() for message in consumer.consume(count, timeout=60)]
     consumer.close()
     return found
 
@@ -58,7 +58,7 @@ def test_the_broker_dies_with_the_process_that_started_it(tmp_path: Path) -> Non
     """
     command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
     assert subprocess.run(command).returncode == -9
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while local.running(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert local.running(tmp_path) is None

@@ -24,7 +24,7 @@ def test_lag_is_the_end_less_what_is_committed(address: str, namespace: str) -> 
     producer = Producer({"bootstrap.servers": address})
     for number in range(9):
         producer.produce(topic, b"event", partition=number % 4)
-    producer.flush(20)
+    producer.flush(60)
     reader = Consumer({"bootstrap.servers": address, "group.id": group})
     reader.commit(offsets=[TopicPartition(topic, 0, 1, metadata="R=1")], asynchronous=False)
     reader.close()

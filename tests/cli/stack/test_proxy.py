@@ -48,8 +48,8 @@ def proxy(echo: int) -> Iterator[Proxy]:
 
 
 def connect(proxy: Proxy) -> socket.socket:
-    client = socket.create_connection(("127.0.0.1", proxy.port), timeout=10)
-    client.settimeout(10)
+    client = socket.create_connection(("127.0.0.1", proxy.port), timeout=60)
+    client.settimeout(60)
     return client
 
 
@@ -72,7 +72,7 @@ def hears_nothing(client: socket.socket) -> bool:
     except TimeoutError:
         return True
     finally:
-        client.settimeout(10)
+        client.settimeout(60)
     return False
 
 
@@ -234,11 +234,11 @@ def test_a_delayed_response_comes_later_and_in_order(broker: KafkaProxy) -> None
     with connect(broker) as client:
         broker.on_response({ApiKey.END_TXN}, Delay(0.5))
         client.sendall(frame(ApiKey.PRODUCE, 1))
+        began = time.monotonic()
         client.sendall(frame(ApiKey.END_TXN, 2) + frame(ApiKey.PRODUCE, 3))
         assert answer(client) == 1
-        began = time.monotonic()
         assert answer(client) == 2
-        assert time.monotonic() - began >= 0.3
+        assert time.monotonic() - began >= 0.45
         assert answer(client) == 3
 
 
@@ -278,6 +278,6 @@ def committed(address: str, count: int) -> list[bytes | None]:
         {"bootstrap.servers": address, "group.id": "reader", "isolation.level": "read_committed"}
     )
     consumer.assign([TopicPartition("notes", 0, 0)])
-    found = [message.value() for message in consumer.consume(count, timeout=20)]
+    found = [message.value() for message in consumer.consume(count, timeout=60)]
     consumer.close()
     return found

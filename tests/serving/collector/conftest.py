@@ -24,7 +24,7 @@ from streamgauge.serving.collector.server import Server, listen
 from streamgauge.serving.collector.settings import CollectorConfig
 
 NOW = 1_767_225_600_000
-DEADLINE = 60.0
+DEADLINE = 120.0
 PROCESS_DEADLINE = 120.0
 SPOOL = "streamgauge_collector_spool_records "
 

@@ -112,7 +112,7 @@ def on(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 async def until(what: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not what():
             await asyncio.sleep(0.005)
 

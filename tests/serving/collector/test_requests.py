@@ -150,7 +150,7 @@ def test_write_keys_decide_who_sends_what_and_how_much(start: Start, tmp_path: P
     assert refused.status_code == 429
     assert 30 <= int(refused.headers["retry-after"]) <= 41
     path.write_text(KEYS.replace("k2", "k3"))
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while post("/v1/events", json=SEARCH, headers=slow).status_code != 401:
         assert time.monotonic() < deadline
         time.sleep(0.2)
@@ -247,7 +247,7 @@ def test_more_than_fits_in_memory_at_once_is_told_to_wait(start: Start) -> None:
     head = b"POST /v1/batch HTTP/1.1\r\nHost: x\r\nContent-Length: 40000\r\n\r\n"
     with socket.create_connection(("127.0.0.1", collector.port)) as slow:
         slow.sendall(head + b" " * 30_000)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while collector.collector.door.inflight < 30_000:
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -318,7 +318,7 @@ def test_while_kafka_is_away_the_spool_keeps_events_and_then_sends_them(
     finally:
         collector.close()
     back = start(spool=tmp_path / "spool")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     assert back.collector.buffer is not None
     while back.collector.buffer.records or back.collector.delivery.outstanding:
         assert time.monotonic() < deadline

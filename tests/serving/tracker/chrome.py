@@ -147,5 +147,5 @@ async def chrome(command: str, folder: Path) -> AsyncIterator[Chrome]:
             yield Chrome(socket)
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)
         log.close()

@@ -92,7 +92,7 @@ def test_a_reader_is_not_locked_out_while_a_partition_is_made(connection: Any, p
     ranges.make(connection, pg.schema, DAYS, [day(2026, 1, 1)])
     with psycopg.connect(pg.dsn) as reader:
         reader.execute(f"SELECT * FROM {pg.schema}.metrics")  # holds its lock until the end
-        connection.execute("SET lock_timeout = '1s'")
+        connection.execute("SET lock_timeout = '30s'")
         ranges.make(connection, pg.schema, DAYS, [day(2026, 1, 2)])
     assert names(connection, pg) == ["metrics_20260101", "metrics_20260102"]
 

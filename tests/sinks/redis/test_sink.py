@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from streamgauge.cli.stack.process import free_port
+from streamgauge.cli.stack.process import free_port, listens
 from streamgauge.cli.stack.redis import LocalRedis
 from streamgauge.sinks.errors import Fatal, Retryable, Rewound
 from streamgauge.sinks.redis.sink import RedisSink
@@ -193,18 +193,17 @@ def test_a_script_that_the_server_forgot_is_sent_again(hot: Any, opened: Any) ->
 
 
 def test_a_cluster_takes_every_partition_in_its_slot(tmp_path: Path, hot: Any, batch: Any) -> None:
-    port = free_port()
+    # Nodes talk to each other at the port 10,000 above; from 32768 on the kernel has clients there.
+    port = next(p for p in iter(free_port, None) if p < 22_768 and not listens(p + 10_000))
     command = [str(part) for part in LocalRedis(tmp_path).prepare()]
     command[command.index("--port") + 1] = str(port)
     node = subprocess.Popen([*command, "--cluster-enabled", "yes"], stdout=subprocess.DEVNULL)
     client = redis.Redis(port=port, decode_responses=True)
     try:
-        for _ in range(100):
-            try:
-                client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
-                break
-            except redis.exceptions.ConnectionError:
-                time.sleep(0.05)
+        while not listens(port):
+            assert node.poll() is None
+            time.sleep(0.05)
+        client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
         while client.cluster("info")["cluster_state"] != "ok":
             time.sleep(0.05)
         sink = RedisSink(f"redis+cluster://127.0.0.1:{port}", "ns")

@@ -17,7 +17,7 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 APP = Path(__file__).with_name("counting_app.py")
 PARTITIONS = 4
-LONGEST_OPEN = 25.0
+LONGEST_OPEN = 60.0
 """Seconds: the transaction timeout, the broker's clean-up interval, and some."""
 
 

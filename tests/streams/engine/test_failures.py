@@ -2,7 +2,7 @@
 
 import pytest
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.kafka
 
 
 def dead_letters(counting):

@@ -15,9 +15,9 @@ def test_ends_are_told_again_after_a_bounce(tmp_path: Path) -> None:
         lookup = Lookup({"bootstrap.servers": broker.bootstrap})
         producer = Producer({"bootstrap.servers": broker.bootstrap})
         producer.produce("notes", b"one", partition=0)
-        assert producer.flush(20) == 0
+        assert producer.flush(60) == 0
         assert lookup.ends([("notes", 0)]) == {("notes", 0): 1}
         broker.restart(hard=True)
         producer.produce("notes", b"two", partition=0)
-        assert producer.flush(20) == 0
+        assert producer.flush(60) == 0
         assert lookup.ends([("notes", 0)]) == {("notes", 0): 2}

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.kafka
 
 
 def test_restore_reads_up_to_the_high_watermark_not_the_last_stable_offset(counting):
@@ -18,7 +18,7 @@ def test_restore_reads_up_to_the_high_watermark_not_the_last_stable_offset(count
     counting.produce(1000)
     counting.wait_for(2000)
     worker.terminate()
-    assert worker.wait(10) == 0
+    assert worker.wait(60) == 0
     threading.Thread(target=lambda: (time.sleep(8), intruder.abort_transaction())).start()
     counting.produce(1000)
     assert counting.run() == 0
