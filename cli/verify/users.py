@@ -9,6 +9,7 @@ Invariant: it shares no code with the worker but the reading of rules.
 """
 
 import heapq
+from bisect import insort
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -76,10 +77,10 @@ class Users:
         self.profiles.add(partition, event)
         of.known.setdefault(user)
         of.touched.add(user)
-        visits = of.visits[user]
-        visits.append((event["timestamp"], event["event_id"], _completed(event)))
-        visits.sort(key=lambda visit: visit[:2])
-        self._expect(of, user)
+        visits, visit = of.visits[user], (event["timestamp"], event["event_id"], _completed(event))
+        insort(visits, visit, key=lambda one: one[:2])
+        if visits[0] is visit:  # later ones make its session longer, never shorter
+            self._expect(of, user)
 
     def finish(self) -> None:
         """Everything is read: sessions that are over by now count."""
