@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from streamgauge.schemas.experiment_definition import ExperimentDefinition, ExperimentMetric
+from streamgauge.schemas.experiment_definition import (
+    ExperimentDefinition,
+    ExperimentMetric,
+    Gates,
+)
 from streamgauge.schemas.metric_checks import part_faults
 from streamgauge.schemas.metric_definition import Part
 from streamgauge.schemas.metric_file import Fault, Place, suggest
@@ -55,11 +59,26 @@ def faults_of(definition: ExperimentDefinition) -> Iterator[Fault]:
             f"allocation {definition.schedule[0].allocation:g} is below the "
             f"{definition.allocation:g} before it: users who are in would be thrown out",
         )
+    if definition.gates is not None:
+        yield from _gate_faults(definition, definition.gates)
     roles = [metric.role for metric in definition.metrics]
     if "primary" not in roles:
         yield ("metrics",), "one metric needs role: primary"
     for index, metric in enumerate(definition.metrics):
         yield from _metric_faults(metric, ("metrics", index))
+
+
+def _gate_faults(definition: ExperimentDefinition, gates: Gates) -> Iterator[Fault]:
+    if not definition.schedule:
+        yield ("gates",), "gates hold back the steps of a schedule, and there is none"
+    names = [metric.name for metric in definition.metrics]
+    for index, gate in enumerate(gates.metrics):
+        path: Place = ("gates", "metrics", index)
+        if gate.metric not in names:
+            fault = f"there is no metric {gate.metric}: {suggest(gate.metric, names)}"
+            yield (*path, "metric"), fault
+        if (gate.within is None) == (gate.at_least is None):
+            yield path, "a gate needs within or at_least, and takes one of them"
 
 
 def _twice(place: str, names: Sequence[str], what: str) -> Iterator[Fault]:

@@ -18,6 +18,7 @@ Role = Literal["primary", "secondary", "guardrail"]
 Aggregate = Literal["mean", "proportion", "ratio", "quantile"]
 Side = Literal["lower", "higher"]
 
+AMOUNTS = ("mde", "limit", "within", "at_least")
 MOST_VARIANTS = 50
 LONGEST_LOOKBACK = 28
 """Days."""
@@ -96,6 +97,29 @@ class ExperimentMetric(Part):
     stop_on_breach: bool = False
 
 
+class Gate(_Entry):
+    """What a metric of every variant must show before the allocation rises further."""
+
+    metric: str
+    within: AnAmount | None = None
+    """The lift is at most so much, up or down."""
+    at_least: AnAmount | None = None
+    """The lift is at least so much."""
+    sure: bool = False
+    """The whole confidence sequence shows it, not only the estimate."""
+
+
+class Gates(_Entry):
+    """What must hold for each further step of the schedule; without, days alone decide."""
+
+    metrics: tuple[Gate, ...] = ()
+    guardrails: Literal["not_breached", "ok"] = "not_breached"
+    srm: Annotated[float, Field(ge=0, lt=1)] = 0.001
+    """The least p of the split being as planned."""
+    users: Annotated[int, Field(ge=0)] = 100
+    """Of every variant of a weight above 0."""
+
+
 class ExperimentDefinition(_Entry):
     """A whole file."""
 
@@ -105,6 +129,7 @@ class ExperimentDefinition(_Entry):
     control: str | None = None
     allocation: AShare = 0.2
     schedule: tuple[Step, ...] = ()
+    gates: Gates | None = None
     duration_days: Annotated[float, Field(gt=0, le=3650)] = 14
     segments: tuple[str, ...] = ()
     """Only users in one of them; none: everybody."""
@@ -128,10 +153,14 @@ class ExperimentDefinition(_Entry):
     def weights(self) -> dict[str, float]:
         return {variant.name: variant.weight for variant in self.variants}
 
-    def allocation_at(self, started_at: int, now: int) -> float:
-        """The share of users who take part, `now` ms since the epoch, by the schedule."""
+    def allocation_at(self, started_at: int, now: int, opened: int = 1) -> float:
+        """The share of users who take part, `now` ms since the epoch, by the schedule.
+
+        `opened`: how many of its steps the gates have let through, if there are gates.
+        """
         day = 1 + (now - started_at) / 86_400_000
-        reached = [step.allocation for step in self.schedule if step.day <= day]
+        steps = self.schedule if self.gates is None else self.schedule[:opened]
+        reached = [step.allocation for step in steps if step.day <= day]
         return reached[-1] if reached else self.allocation
 
 
@@ -147,7 +176,7 @@ def explained(error: Any) -> Fault:
             return path, f"{place} is missing"
         case "literal_error":
             return path, f"{place} is {given!r}: allowed: {error['ctx']['expected']}"
-        case "model_type" | "model_attributes_type" if place in ("mde", "limit"):
+        case "model_type" | "model_attributes_type" if place in AMOUNTS:
             return path, f"{place} is {given!r}: allowed: an amount as 0.5, or 5%"
         case "too_short":
             return path, f"{place}: at least {error['ctx']['min_length']} needed"
@@ -159,6 +188,8 @@ def _model_at(path: Place) -> type[BaseModel]:
     """Whose key the last of the path is not."""
     if len(path) > 2 and path[-2] in ("numerator", "denominator"):
         return Part
+    if path[0] == "gates" and len(path) > 1:
+        return Gate if len(path) > 3 else Gates
     models: dict[Any, type[BaseModel]] = {
         "variants": Variant,
         "schedule": Step,

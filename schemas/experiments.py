@@ -7,7 +7,7 @@ Upstream: people's files. Downstream: the control topic (kind `experiment`); the
     variants:
       - {name: control, weight: 0.5, config: {personal_connections: 0.6}}
       - {name: treatment, weight: 0.5, config: {personal_connections: 0.4}}
-    allocation: 20%                  # of users; schedule: [{day: 1, allocation: 5%}, …]
+    allocation: 20%                  # of users; schedule: [{day: 1, allocation: 5%}, …], gates: …
     duration_days: 14
     segments: [power]                # only users in one of them
     metrics:
@@ -110,6 +110,10 @@ class Experiment:
     """Why it was stopped."""
     version: int = 0
     """Counted up with each control."""
+    opened: int = 1
+    """Steps of the schedule that the gates have let through."""
+    opened_at: int | None = None
+    """Event time at which the last of them was."""
 
     @property
     def name(self) -> str:
@@ -124,8 +128,8 @@ class Experiment:
 
     @property
     def meaning(self) -> str:
-        """What must not change while it runs: all but allocation, schedule and words."""
-        words = {"description", "allocation", "schedule"}
+        """What must not change while it runs: all but allocation, schedule, gates and words."""
+        words = {"description", "allocation", "schedule", "gates"}
         said = self.definition.model_dump(mode="json", exclude=words)
         for each in said["variants"]:
             del each["config"]
@@ -141,6 +145,11 @@ class Experiment:
             self, state="stopped", stopped_at=at, reason=reason, version=self.version + 1
         )
 
+    def allocation_at(self, now: int) -> float:
+        """The share of users who take part once it runs."""
+        started = now if self.started_at is None else self.started_at
+        return self.definition.allocation_at(started, now, self.opened)
+
     def body(self) -> str:
         """As a control carries it."""
         told = {
@@ -151,6 +160,8 @@ class Experiment:
             "reason": self.reason,
             "version": self.version,
         }
+        if self.definition.gates is not None:
+            told |= {"opened": self.opened, "opened_at": self.opened_at}
         return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -160,7 +171,10 @@ def of_body(name: str, body: str) -> Experiment:
         told = json.loads(body)
         state, started = told["state"], told.get("started_at")
         well = isinstance(told, Mapping) and state in STATES
-        times = (started, told.get("stopped_at"), told.get("version"))
+        times = (
+            started,
+            *(told.get(it) for it in ("stopped_at", "version", "opened", "opened_at")),
+        )
         well = well and all(t is None or isinstance(t, int) for t in times)
     except (ValueError, KeyError, TypeError, AttributeError):
         well = False
@@ -180,4 +194,6 @@ def of_body(name: str, body: str) -> Experiment:
         stopped_at=told.get("stopped_at"),
         reason=None if told.get("reason") is None else str(told["reason"]),
         version=int(told.get("version") or 0),
+        opened=max(int(told.get("opened") or 1), 1),
+        opened_at=told.get("opened_at"),
     )

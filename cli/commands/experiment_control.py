@@ -36,7 +36,7 @@ def create(settings: Settings, file: Path, is_started: bool, dry_run: bool, as_j
 
     From here on the events that its metrics need are collected for CUPED: create it some days
     before it starts. Given again before the start it replaces the definition; while it runs only
-    allocation, schedule, descriptions and configs may change.
+    allocation, schedule, gates, descriptions and configs may change.
 
     \b
     Examples:
@@ -57,9 +57,9 @@ def create(settings: Settings, file: Path, is_started: bool, dry_run: bool, as_j
         new = replace(known, definition=definition, version=known.version + 1)
         if known.state == "running" and new.meaning != known.meaning:
             raise CommandError(
-                f"{known.name} is running: only allocation, schedule, descriptions and configs may "
-                f"change; stop it (streamgauge experiments stop {known.name}), and give the new "
-                "one another name"
+                f"{known.name} is running: only allocation, schedule, gates, descriptions and "
+                f"configs may change; stop it (streamgauge experiments stop {known.name}), and "
+                "give the new one another name"
             )
     if is_started and new.state == "created":
         new = replace(new, state="running", started_at=_now())
@@ -139,7 +139,7 @@ def assign(settings: Settings, name: str, users: tuple[str, ...], as_json: bool)
     """
     known = _named(settings, name)
     definition = known.definition
-    share = _allocation(known, _now()) if known.state == "running" else 0.0
+    share = known.allocation_at(_now()) if known.state == "running" else 0.0
     configs = {variant.name: variant.config for variant in definition.variants}
     rows = []
     for user in users:
@@ -193,7 +193,7 @@ def _row(experiment: Experiment, now: int) -> dict[str, Any]:
         "version": experiment.version,
         "variants": {variant.name: variant.weight for variant in definition.variants},
         "control": definition.control_name,
-        "allocation": _allocation(experiment, now),
+        "allocation": experiment.allocation_at(now),
         "segments": list(definition.segments),
         "metrics": [metric.name for metric in definition.metrics],
         "started_at": _text(experiment.started_at),
@@ -206,11 +206,6 @@ def _row(experiment: Experiment, now: int) -> dict[str, Any]:
 def _texts(row: dict[str, Any]) -> dict[str, Any]:
     variants = " ".join(f"{name}={weight:g}" for name, weight in row["variants"].items())
     return {**row, "variants": variants, "allocation": f"{row['allocation']:.0%}"}
-
-
-def _allocation(experiment: Experiment, now: int) -> float:
-    started = now if experiment.started_at is None else experiment.started_at
-    return experiment.definition.allocation_at(started, now)
 
 
 def _text(time_ms: int | None) -> str | None:

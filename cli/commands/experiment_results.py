@@ -4,6 +4,7 @@ Upstream: the tables of the Postgres sink. Downstream: people, and whoever decid
 """
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -11,8 +12,7 @@ from psycopg import connect, sql
 from psycopg.rows import dict_row
 
 from streamgauge.cli import output
-from streamgauge.cli.commands.metrics import schema_name
-from streamgauge.cli.settings import Settings, configured
+from streamgauge.cli.settings import Settings, configured, schema_name
 
 LATEST = """
     SELECT * FROM {schema}.experiment_latest WHERE experiment = %s
@@ -126,8 +126,22 @@ def _notes(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
             yield "note: the split is not the planned one: find out why before believing any lift"
     if first["users_excluded"]:
         yield f"users seen in several variants, left out: {first['users_excluded']}"
+    yield from _ramp((first["analysis"] or {}).get("ramp"))
     told = dict.fromkeys(note for row in rows for note in (row["analysis"] or {}).get("notes", ()))
     yield from (f"note: {note}" for note in told if not note.startswith("SRM: the split"))
+
+
+def _ramp(ramp: dict[str, Any] | None) -> Iterator[str]:
+    if ramp is None:
+        return
+    now, then = f"allocation {ramp['allocation']:.4g}", ramp["next_allocation"]
+    if then is None:
+        yield f"{now}: the schedule's last step"
+    elif ramp["held"]:
+        yield f"{now}, held back from {then:.4g}: {'; '.join(ramp['held'])}"
+    else:
+        due = datetime.fromtimestamp(ramp["due_at"] / 1000, UTC)
+        yield f"{now}, {then:.4g} is due {due:%Y-%m-%d %H:%M} UTC"
 
 
 def _report(name: str, rows: Sequence[dict[str, Any]]) -> Iterator[str]:

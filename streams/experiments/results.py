@@ -22,6 +22,7 @@ import numpy as np
 
 from streamgauge.schemas.experiment_definition import ExperimentDefinition, ExperimentMetric
 from streamgauge.schemas.experiments import DAY_MS, STATES, Experiment, of_body
+from streamgauge.streams.experiments import gates
 from streamgauge.streams.experiments.analysis import Analysis, Interval, Lift, analyze
 from streamgauge.streams.experiments.counts import Counts, ends_of
 from streamgauge.streams.experiments.multiplicity import CORRECTIONS
@@ -65,7 +66,7 @@ class Merged:
         experiments = [of_body(name, row["definition"]) for row in told]
         if not experiments:
             return None
-        experiment = max(experiments, key=lambda one: STATES.index(one.state))
+        experiment = max(experiments, key=lambda one: (STATES.index(one.state), one.version))
         watermarks = [row["watermark"] for row in rows.values() if row["watermark"] is not None]
         if experiment.state == "created" or not watermarks:
             return None
@@ -103,7 +104,16 @@ class Look:
             for variant in definition.weights:
                 p_adjusted = adjusted.get((metric.name, variant))
                 rows.append(self._row(metric, analysis, variant, verdicts.get(variant), p_adjusted))
+        ramp = gates.ramp(self.experiment, self.as_of, rows)
+        told = {} if ramp is None else {"ramp": _told(ramp)}
+        for row in rows:
+            row["analysis"] = json.dumps({**row["analysis"], **told})
         return rows
+
+    def opened(self, rows: Sequence[Row]) -> Experiment | None:
+        """With the next step of its schedule, if it is due and its gates let it through."""
+        ramp = gates.ramp(self.experiment, self.as_of, rows)
+        return None if ramp is None else ramp.opened
 
     def breach(self) -> str | None:
         """Why the experiment is to be stopped, if it is."""
@@ -184,14 +194,23 @@ class Look:
         }
         if variant == analysis.control:
             told = {"users": analysis.control_users, "mean": analysis.control_mean}
-            return {**row, **told, "analysis": json.dumps({"notes": list(analysis.notes)})}
+            return {**row, **told, "analysis": {"notes": list(analysis.notes)}}
         lift, cuped = analysis.lifts[variant], analysis.cuped.get(variant)
         details = {
             "lift": asdict(lift),
             "cuped": asdict(cuped) if cuped else None,
             "notes": list(analysis.notes),
         }
-        return {**row, **_figures(lift, cuped), "analysis": json.dumps(details)}
+        return {**row, **_figures(lift, cuped), "analysis": details}
+
+
+def _told(ramp: gates.Ramp) -> dict[str, Any]:
+    return {
+        "allocation": ramp.allocation,
+        "next_allocation": ramp.next_allocation,
+        "due_at": ramp.due_at,
+        "held": list(ramp.held),
+    }
 
 
 def _figures(lift: Lift, cuped: Lift | None) -> dict[str, Any]:

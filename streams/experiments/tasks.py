@@ -1,8 +1,8 @@
 """The second stage of experiments as a task of the engine: bytes in, bytes out.
 
-Upstream: `experiment-partials`. Downstream: `experiment-results`; and the end of an experiment, to
-`control` and `events`. What is computed is in `results.py`; here are the state and its stable copy,
-and throttling, which is all that the clock is for.
+Upstream: `experiment-partials`. Downstream: `experiment-results`; and the end of an experiment, or
+a raised allocation, to `control` and `events`. What is computed is in `results.py` and `gates.py`;
+here are the state and its stable copy, and throttling, which is all that the clock is for.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import fields, replace
+from typing import Any
 
 import polars as pl
 
@@ -17,6 +18,7 @@ from streamgauge.schemas import control as controls
 from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.encoder import Encoder
 from streamgauge.schemas.experiment_records import ExperimentPartial, ExperimentResult
+from streamgauge.schemas.experiments import Experiment
 from streamgauge.schemas.records import MARKER_TIME, Tick
 from streamgauge.schemas.registry import Registry
 from streamgauge.schemas.topics import (
@@ -36,7 +38,8 @@ RESULTS_EVERY = 10.0
 
 
 class ExperimentResults(Task):
-    """Partials to results, and to the end of an experiment whose guardrail is breached."""
+    """Partials to results, to the end of an experiment whose guardrail is breached, and to the next
+    step of an allocation."""
 
     topic = EXPERIMENT_PARTIALS.name
     tail = "input"
@@ -67,7 +70,8 @@ class ExperimentResults(Task):
         self._looked_at = now
         looks = [look for name in sorted(state.changed) if (look := state.look(name))]
         self._state = replace(state, changed=frozenset())
-        rows = [row for look in looks for row in look.results()]
+        told = [(look, look.results()) for look in looks]
+        rows = [row for _, of in told for row in of]
         if rows:
             keys = [f"{row['experiment']}|{row['metric']}|{row['variant']}" for row in rows]
             yield Output(
@@ -76,16 +80,23 @@ class ExperimentResults(Task):
                 values=self._encoder.encode(pl.DataFrame(rows, infer_schema_length=None)),
                 partitions=[partition_of(row["experiment"], self._partitions) for row in rows],
             )
-        for look in looks:
-            yield from self._end(look)
+        for look, of in told:
+            if self._may_stop:
+                yield from self._decided(look, of)
 
-    def _end(self, look: Look) -> Iterable[Output]:
-        """The end of an experiment, as the command line writes it; a second one changes nothing."""
-        reason = look.breach() if self._may_stop else None
-        if reason is None:
-            return
-        control = look.experiment.stopped(look.as_of, reason).control()
-        log.warning("experiment %s is stopped: %s", control.name, reason)
+    def _decided(self, look: Look, rows: list[dict[str, Any]]) -> Iterable[Output]:
+        """An end, or a raised allocation, as the command line writes it; twice changes nothing."""
+        reason = look.breach()
+        if reason is not None:
+            log.warning("experiment %s is stopped: %s", look.experiment.name, reason)
+            yield from self._published(look.experiment.stopped(look.as_of, reason))
+        elif (opened := look.opened(rows)) is not None:
+            share = opened.allocation_at(look.as_of)
+            log.info("experiment %s: the allocation rises to %g", opened.name, share)
+            yield from self._published(opened)
+
+    def _published(self, experiment: Experiment) -> Iterable[Output]:
+        control = experiment.control()
         value = self._codec.encode(CONTROL.name, control)
         yield Output(topic=CONTROL.name, keys=[controls.key(control)], values=[value])
         tick = Tick(timestamp=MARKER_TIME, control=controls.text(control))

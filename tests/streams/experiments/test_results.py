@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -237,6 +238,27 @@ def test_the_worker_ends_what_its_guardrails_refuse_once_and_in_every_partition(
     task.revoke(set(range(kit.partitions)))
     task.process(message([]))
     assert not list(task.flush(300.0))
+
+
+def test_the_worker_raises_the_allocation_when_its_gates_open(kit: Any, message: Any) -> None:
+    steps = "schedule: [{day: 1, allocation: 5%}, {day: 3, allocation: 25%}]"
+    definition = load_experiment(f"{DEFINITION}{steps}\ngates: {{users: 10, srm: 0}}")
+    experiment = replace(running(), definition=definition)
+    registry = open_registry("mock://metrics")
+    codec = Codec(registry)
+    for day, is_raised in ((2, False), (4, True)):
+        task = ExperimentResults(registry, partitions=kit.partitions)
+        rows = partials(experiment, *slowed(0), day=day)
+        encoded = [codec.encode("experiment-partials", ExperimentPartial(**row)) for row in rows]
+        task.process(message(encoded))
+        told = {output.topic: output for output in task.flush(100.0)}
+        result = codec.decode(told["experiment-results"].values[0] or b"").record
+        assert json.loads(result["analysis"])["ramp"]["next_allocation"] == 0.25
+        assert ("control" in told) == is_raised
+        if is_raised:
+            raised = of_body("e", codec.decode(told["control"].values[0] or b"").record["body"])
+            assert (raised.state, raised.opened, raised.version) == ("running", 2, 3)
+            assert raised.allocation_at(START + 4 * DAY_MS) == 0.25
 
 
 @pytest.fixture
