@@ -50,6 +50,10 @@ class Ambiguous(Exception):
 class Transactions:
     """The transactional producer of one worker."""
 
+    #: Whether rows' deliveries are reported one by one, which costs 0.8 µs a row. A transaction
+    #: fails as a whole, with the error of the row that was refused.
+    reports_rows = False
+
     def __init__(
         self,
         kafka: Mapping[str, Any],
@@ -149,7 +153,8 @@ class Transactions:
         """Add rows to the current transaction."""
         topic = qualified(self.namespace, output.topic)
         produce = self._begin().produce
-        delivered, headers = self._delivered, cast(Any, output.headers)
+        delivered: Any = self._delivered if self.reports_rows else None
+        headers = cast(Any, output.headers)
         for key, value, partition in output.rows():
             try:
                 produce(topic, value, key, partition, delivered, headers=headers)
@@ -231,6 +236,8 @@ class Transactions:
 
 class PlainCommits(Transactions):
     """At least once, for the embedded broker, which does not store a transaction's offsets."""
+
+    reports_rows = True
 
     def _settings(self) -> dict[str, Any]:
         settings = super()._settings()
