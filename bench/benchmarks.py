@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench import oracle
+from bench.answers import answers
 from bench.collector.benchmarks import collector
 from bench.contenders import faust, flink, kafka_streams, quix, streamgauge
 from bench.context import Context
@@ -168,6 +169,15 @@ BENCHMARKS = {
             "80,000 events/s of the log, a flush each 20,000. CPU over the second half; memory is "
             "the process's, without what it had before.",
             run=users,
+        ),
+        Benchmark(
+            name="b12",
+            title="what is known of one user, of a million in Postgres",
+            method="50 users at random, and one with 5,000 sessions and stays 50 times. Queries: "
+            "over an open connection. Command: in this process, its connection included. New "
+            "process: the best of 5, with Python's start and imports. Right: no plan reads a table "
+            "from end to end.",
+            run=answers,
         ),
     )
 }

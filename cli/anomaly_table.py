@@ -12,9 +12,8 @@ from psycopg import connect, sql
 from psycopg.rows import dict_row
 
 from streamgauge.cli import output
-from streamgauge.cli.commands.metrics import schema_name
 from streamgauge.cli.errors import CommandError
-from streamgauge.cli.settings import Settings, configured
+from streamgauge.cli.settings import Settings, configured, schema_name
 
 COLUMNS = ("id", "severity", "series", "detector", "started_at", "ended_at", "observed")
 LIST = """

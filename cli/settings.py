@@ -212,6 +212,11 @@ def known() -> list[str]:
     return list(Settings.model_fields)
 
 
+def schema_name(namespace: str) -> str:
+    """The namespace's schema in Postgres."""
+    return namespace.replace("-", "_") or "streamgauge"
+
+
 def configured(*names: str, use_running_stack: bool = True) -> Callable[[F], F]:
     """Adds a flag for each of the settings `names`; the command gets `settings`."""
 

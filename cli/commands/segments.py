@@ -12,10 +12,9 @@ from psycopg import Connection, connect, sql
 from psycopg.rows import dict_row
 
 from streamgauge.cli import output
-from streamgauge.cli.commands.metrics import schema_name
 from streamgauge.cli.commands.worker import load_event_modules
 from streamgauge.cli.progress import bar
-from streamgauge.cli.settings import Settings, configured
+from streamgauge.cli.settings import Settings, configured, schema_name
 from streamgauge.producers.files import FORMATS
 from streamgauge.schemas import control
 from streamgauge.schemas.codec import Codec

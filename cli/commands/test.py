@@ -13,9 +13,8 @@ from psycopg import sql
 from redis import Redis
 
 from streamgauge.cli import output
-from streamgauge.cli.commands.metrics import schema_name
 from streamgauge.cli.errors import FAILED, CommandError
-from streamgauge.cli.settings import Settings, configured
+from streamgauge.cli.settings import Settings, configured, schema_name
 from streamgauge.cli.stack.lag import Broker
 from streamgauge.producers import Client, Outcome
 from streamgauge.schemas.codec import Codec

@@ -10,10 +10,8 @@ from psycopg import Connection, connect, sql
 from psycopg.rows import dict_row
 
 from streamgauge.cli import output
-from streamgauge.cli.commands.metrics import schema_name
 from streamgauge.cli.errors import CommandError
-from streamgauge.cli.settings import Settings, configured
-from streamgauge.sinks.postgres import views
+from streamgauge.cli.settings import Settings, configured, schema_name
 
 PROFILE = "SELECT * FROM {schema}.user_profiles WHERE user_id = ANY(%(names)s)"
 NAMES = """
@@ -138,6 +136,8 @@ def refresh(settings: Settings, every: int | None, as_json: bool) -> None:
       streamgauge refresh
       streamgauge refresh --every 3600
     """
+    from streamgauge.sinks.postgres import views  # late: it brings SQLAlchemy
+
     schema = schema_name(settings.namespace)
     while True:
         began = time.monotonic()

@@ -10,9 +10,9 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from streamgauge.cli.commands.metrics import schema_name
 from streamgauge.cli.commands.segments import told
 from streamgauge.cli.demo.experiment import LOOKS, Look, looks_of
+from streamgauge.cli.settings import schema_name
 from streamgauge.cli.stack.lag import GROUPS, Broker
 
 MINUTES = 60
