@@ -13,7 +13,7 @@ from streamgauge.schemas.records import DeadLetter
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reject:
     """`reason` is a stable code: bad_header, unknown_schema, undecodable, invalid, future,
-    agent_failed. `topic` is without the namespace."""
+    agent_failed, invalid_control. `topic` is without the namespace."""
 
     topic: str
     partition: int

@@ -18,6 +18,7 @@ from streamgauge.cli.verify import translate
 from streamgauge.cli.verify.cells import Cell, CellKey, text_of
 from streamgauge.cli.verify.fate import Fate, SourcePartition
 from streamgauge.schemas.control import of_text
+from streamgauge.schemas.control_checks import REASON, problem_of
 from streamgauge.schemas.events import EVENT_TYPES
 from streamgauge.schemas.metric_fields import field_kind
 from streamgauge.schemas.metrics import Grain
@@ -177,6 +178,9 @@ class Recomputation:
         event = self._decode(record.value)
         at = (record.partition, record.offset)
         partition = self._partitions[record.partition]
+        if at in self.failed:
+            self.dead_letters[at] = AGENT_FAILED
+            return
         if isinstance(event, Tick):
             self.counts["ticks"] += 1
             if event.timestamp != MARKER_TIME:
@@ -186,14 +190,13 @@ class Recomputation:
                     fold.tick(record.partition, now)
             if event.control is not None and self._folds:
                 marked = of_text(event.control)
+                if problem_of(marked) is not None:
+                    self.dead_letters[at] = REASON
                 for fold in self._folds:
                     fold.control(record.partition, record.offset, marked)
             return
         if isinstance(event, Rejected):
             self.dead_letters[at] = event.reason
-            return
-        if at in self.failed:
-            self.dead_letters[at] = AGENT_FAILED
             return
         before = partition.watermark
         fate = partition.event(event["event_id"], event["timestamp"], record.append_time)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from streamgauge.schemas import control_checks
 from streamgauge.schemas.encoder import Encoder
 from streamgauge.schemas.metric_records import MetricPartial, MetricRollup, UserSketch
 from streamgauge.schemas.records import DeadLetter, LateEvent, MetricUpdate
@@ -104,6 +105,28 @@ class SourceOutputs:
             pl.Series("schema_id", [_schema_id(value) for value in values], pl.Int64),
             pl.lit("future").alias("reason"),
             ahead.alias("detail"),
+            pl.Series("payload", values, pl.Binary),
+            pl.Series("key", [message.key() for message in messages], pl.Binary),
+            pl.col("append_time").alias("failed_at"),
+        )
+        return Output(topic=DEAD_LETTERS.name, keys=_places(rows), values=self._dead.encode(table))
+
+    def invalid_controls(self, batch: Batch, problems: Mapping[tuple[int, int], str]) -> Output:
+        """Definitions that cannot be used, by partition and offset."""
+        places = zip(
+            batch.frame["partition"].to_list(), batch.frame["offset"].to_list(), strict=True
+        )
+        rows = batch.frame[[at for at, place in enumerate(places) if place in problems]]
+        messages = [batch.messages[index] for index in rows["index"]]
+        values = [message.value() or b"" for message in messages]
+        details = [problems[place] for place in rows.select("partition", "offset").iter_rows()]
+        table = rows.select(
+            pl.lit(EVENTS.name).alias("topic"),
+            pl.col("partition").cast(pl.Int64),
+            "offset",
+            pl.Series("schema_id", [_schema_id(value) for value in values], pl.Int64),
+            pl.lit(control_checks.REASON).alias("reason"),
+            pl.Series("detail", details, pl.String),
             pl.Series("payload", values, pl.Binary),
             pl.Series("key", [message.key() for message in messages], pl.Binary),
             pl.col("append_time").alias("failed_at"),

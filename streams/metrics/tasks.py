@@ -16,6 +16,7 @@ import numpy as np
 from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.consent import ConsentDefault
 from streamgauge.schemas.consent_columns import identifiable_rows
+from streamgauge.schemas.control_checks import problem_of
 from streamgauge.schemas.metric_records import MetricRollup
 from streamgauge.schemas.metrics import Definitions
 from streamgauge.schemas.records import Tick
@@ -97,6 +98,8 @@ class MetricSource(Task):
             accepted = Accepted.of(batch.frame, fates)
             for branch in self._branches:
                 branch.process(accepted)
+            if accepted.controls and (problems := _problems(accepted)):
+                self._outputs.append(self._encode.invalid_controls(batch, problems))
         if (fates.verdict == fate.LATE).any():
             self._outputs.append(self._encode.late_events(batch, fates))
         if (fates.verdict == fate.FUTURE).any():
@@ -245,6 +248,12 @@ class MetricSource(Task):
                     sketches[place] = Sketch(data=row["sketch"], emitted=False, saved=True)
         self._changelog = {}
         self._state = source.restored(self._state, sketches, originals)
+
+
+def _problems(accepted: Accepted) -> dict[tuple[int, int], str]:
+    """What is wrong with definitions, by partition and offset."""
+    found = ((placed, problem_of(placed.control)) for placed in accepted.controls)
+    return {(placed.partition, placed.offset): said for placed, said in found if said}
 
 
 def _horizon(clock: Clock) -> Horizon:

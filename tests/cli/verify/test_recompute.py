@@ -5,8 +5,11 @@ import json
 import pytest
 
 from streamgauge.cli.verify.cells import Bound, Cell, CellKey
+from streamgauge.cli.verify.experiments import Experiments
 from streamgauge.cli.verify.recompute import Raw, Recomputation, Rejected, Tick
+from streamgauge.schemas import control
 from streamgauge.schemas.metrics import load_definitions
+from streamgauge.schemas.records import MARKER_TIME, Control
 
 T0 = 1_760_000_400_000  # 09:00:00 UTC; minute, hour: T0 - T0 % 3_600_000
 HOUR = T0 - T0 % 3_600_000
@@ -34,7 +37,7 @@ def decode(value):
     """Records in these tests are JSON; `tick` and `reject` stand for themselves."""
     fields = json.loads(value)
     if "tick" in fields:
-        return Tick(fields["tick"])
+        return Tick(fields["tick"], fields.get("control"))
     if "reject" in fields:
         return Rejected(fields["reject"])
     return fields
@@ -132,6 +135,19 @@ def test_a_record_that_an_agent_raised_at_counts_nowhere():
     oracle.add([Raw(0, 0, NOW, json.dumps(view(1, T0)).encode())])
     assert oracle.dead_letters == {(0, 0): "agent_failed"}
     assert not oracle.cells()
+
+
+def test_a_broken_definition_is_a_dead_letter():
+    oracle = Recomputation(
+        [], decode, lateness_ms=1, consent_denied=False, folds=[Experiments(consent_denied=False)]
+    )
+    oracle.expect([0])
+    for offset, body in enumerate(("no JSON", None)):
+        broken = Control(kind="experiment", name="one", version=1, body=body)
+        record = {"tick": MARKER_TIME, "control": control.text(broken)}
+        oracle.add([Raw(0, offset, NOW, json.dumps(record).encode())])
+    assert oracle.dead_letters == {(0, 0): "invalid_control"}
+    assert oracle.counts["ticks"] == 2
 
 
 def test_a_window_is_final_once_every_partition_has_passed_it():

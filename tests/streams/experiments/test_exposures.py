@@ -268,6 +268,34 @@ def test_whatever_happens_to_the_worker_the_figures_are_those_of_a_plain_fold(
     assert exposures(pipeline) == fold.exposures()
 
 
+def test_a_broken_definition_goes_to_the_dead_letters_with_what_is_wrong(kit: Any) -> None:
+    one = an_experiment(kit.start, "one", 1000)
+    body = json.loads(one.body())
+    body["definition"]["metrics"][0]["aggregate"] = "meen"
+    broken = [
+        Control(kind="experiment", name="one", version=1, body=json.dumps(body)),
+        Control(kind="experiment", name="one", version=1, body="no JSON"),
+        Control(kind="segments", name="rules", version=2, body="segments: [{nme: x}]"),
+        Control(kind="of another day", name="x", version=1, body="?"),
+    ]
+    tick = {"event_type": "tick", "timestamp": MARKER_TIME, "appended": kit.start}
+    log = [{**tick, "control": control.text(each)} for each in broken]
+    log += [{**marker(one, "running", 3), "appended": kit.start}]
+    shown = {"event_type": "experiment_exposure", "experiment_id": "one", "variant": "a"}
+    log += [{**shown, "event_id": "1", "user_id": "u", "timestamp": kit.start + 5}]
+    log[-1]["appended"] = kit.start + 5
+    pipeline = a_pipeline(kit, [[], log])
+    pipeline.finish()
+    pipeline.restart(pipeline.source)
+    pipeline.finish()
+    letters = pipeline.letters("dead-letters")
+    assert [(each["partition"], each["offset"]) for each in letters] == [(1, 0), (1, 1), (1, 2)]
+    assert {each["reason"] for each in letters} == {"invalid_control"}
+    assert "aggregate is 'meen': allowed: 'mean'" in letters[0]["detail"]
+    assert pipeline.codec.decode(letters[0]["payload"]).record["control"] == log[0]["control"]
+    assert list(exposures(pipeline)) == [("one", "u")], "the worker goes on"
+
+
 def again(kit: Any, logs: list[list[dict[str, Any]]]) -> Experiments:
     """What verify makes of the logs."""
     fold = Experiments(consent_denied=False)

@@ -246,7 +246,7 @@ def test_the_worker_raises_the_allocation_when_its_gates_open(kit: Any, message:
     experiment = replace(running(), definition=definition)
     registry = open_registry("mock://metrics")
     codec = Codec(registry)
-    for day, is_raised in ((2, False), (4, True)):
+    for day, is_raised in ((1, False), (4, True)):
         task = ExperimentResults(registry, partitions=kit.partitions)
         rows = partials(experiment, *slowed(0), day=day)
         encoded = [codec.encode("experiment-partials", ExperimentPartial(**row)) for row in rows]
