@@ -15,6 +15,7 @@ from streamgauge.producers.errors import SpoolUnusable
 from streamgauge.producers.intake import Intake
 from streamgauge.producers.outcomes import Ledger, OnOutcome
 from streamgauge.producers.ways import MakeTransport
+from streamgauge.schemas.unknown import UnknownTypes
 
 if TYPE_CHECKING:
     from streamgauge.producers import native
@@ -34,6 +35,7 @@ class Settings:
     when_denied: Literal["send", "drop"]
     sample: float | Mapping[str, float]
     defaults: Mapping[str, Any]
+    unknown: UnknownTypes
     max_events: int
     max_bytes: int
     when_full: Literal["block", "raise", "spool"]
@@ -73,7 +75,7 @@ def make_store(settings: Settings, ledger: Ledger) -> Store | None:
     if settings.spool_dir is None:
         return None
     spool = Spool(settings.spool_dir, max_bytes=settings.spool_bytes, fsync=settings.fsync)
-    return Store(spool, ledger)
+    return Store(spool, ledger, settings.unknown)
 
 
 def make_sender(
@@ -90,6 +92,7 @@ def make_sender(
 
     preparation = Preparation(
         defaults=settings.defaults,
+        unknown=settings.unknown,
         consent_default=settings.consent_default,
         when_denied=settings.when_denied,
         sample=settings.sample,

@@ -31,6 +31,7 @@ from streamgauge.producers.outcomes import OnOutcome, Stats
 from streamgauge.producers.ways import way_out
 from streamgauge.producers.weight import weigh
 from streamgauge.schemas.ids import now_ms, uuid7
+from streamgauge.schemas.unknown import UnknownTypes
 
 if TYPE_CHECKING:
     from streamgauge.producers.preparation import BeforeSend
@@ -61,6 +62,7 @@ class Client:
         when_denied: Literal["send", "drop"] = "send",
         sample: float | Mapping[str, float] = 1.0,
         defaults: Mapping[str, Any] | None = None,
+        unknown_events: str = "reject",
         max_events: int = 10_000,
         max_bytes: int = 32 << 20,
         when_full: Literal["block", "raise", "spool"] = "block",
@@ -77,7 +79,9 @@ class Client:
         (a collector's) with `write_key`, or a `transport`, made in the sender's thread.
 
         `sample` is the share of users whose events are sent; a mapping gives it by event type,
-        "*" for the rest. `exit_s` is how long the end of the process waits for the queue.
+        "*" for the rest. `unknown_events` says what becomes of types that nobody has declared:
+        reject, custom, dead-letter, or by name "reject, shop_*=custom". `exit_s` is how long the
+        end of the process waits for the queue.
         """
         self._settings = Settings(
             make_transport=way_out(
@@ -89,6 +93,7 @@ class Client:
             when_denied=when_denied,
             sample=dict(sample) if isinstance(sample, Mapping) else sample,
             defaults=checked(defaults or {}),
+            unknown=UnknownTypes.parse(f"reject, {unknown_events}"),
             max_events=max_events,
             max_bytes=max_bytes,
             when_full=when_full,

@@ -17,31 +17,26 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streamgauge.producers import native
 from streamgauge.producers.errors import Unavailable
+from streamgauge.producers.kafka_batch import Batch, Record
 from streamgauge.producers.partitioner import PARTITIONER
 from streamgauge.producers.preparation import Ready
-from streamgauge.producers.transport import Again, Answer, Delivered, Refused
+from streamgauge.producers.transport import Answer, Refused
+from streamgauge.producers.undeclared import is_undeclared, letter, why
 from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.errors import InvalidEvent, RegistryError, SchemaError
+from streamgauge.schemas.events import Event
 from streamgauge.schemas.registry import Registry, open_registry
-from streamgauge.schemas.topics import EVENTS, qualified
+from streamgauge.schemas.topics import DEAD_LETTERS, EVENTS, qualified
 
 POLL_S = 0.05
 
-REFUSALS = {
-    KafkaError.MSG_SIZE_TOO_LARGE: "too_large",
-    KafkaError.RECORD_LIST_TOO_LARGE: "too_large",
-    KafkaError.INVALID_RECORD: "rejected",
-    KafkaError.INVALID_MSG: "rejected",
-}
-"""Errors that sending again does not mend."""
-
 
 class KafkaTransport:
-    """One librdkafka producer at a time."""
+    """One librdkafka producer at a time, and one that sends records alone where it has to be."""
 
     max_batch = 1000
     max_bytes = 4 << 20
@@ -71,20 +66,21 @@ class KafkaTransport:
         self._registry = registry
         self._codec: Codec | None = None
         self._topic = qualified(namespace, EVENTS.name)
+        self._dead_letters = qualified(namespace, DEAD_LETTERS.name)
         self._make_producer = make_producer
-        self._producer: Any = None
+        self._producers: dict[bool, Any] = {}
+        """By whether each of its records travels apart from the others."""
         self._interrupted = False
         self._trouble = ""
 
     def send(self, events: Sequence[Ready], timeout: float) -> list[Answer]:
         deadline = time.monotonic() + timeout
-        batch = _Batch(len(events))
+        batch = Batch(len(events))
         records = self._encoded(events, batch)
-        producer = self._open(timeout)
-        for at, key, value in records:
-            self._produce(producer, at, key, value, batch, deadline)
-        while batch.waiting and time.monotonic() < deadline and not self._interrupted:
-            producer.flush(POLL_S)
+        self._write(records, batch, timeout, deadline)
+        if crowded := batch.crowded():
+            them = [record for record in records if record.at in crowded]
+            self._write(them, batch, timeout, deadline, apart=True)
         if batch.waiting or batch.all_timed_out:
             self._give_up()
             if not batch.answered:
@@ -101,16 +97,16 @@ class KafkaTransport:
         self._give_up()
 
     def abandon(self) -> None:
-        if self._producer is not None:
+        for producer in self._producers.values():
             # librdkafka's threads did not survive the fork: even freeing it would wait for them.
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._producer))
-        self._producer = None
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(producer))
+        self._producers = {}
 
     def _met(self, error: KafkaError) -> None:
         """What librdkafka has to say of its connections."""
         self._trouble = f": {error.str()}"
 
-    def _encoded(self, events: Sequence[Ready], batch: _Batch) -> list[tuple[int, bytes, bytes]]:
+    def _encoded(self, events: Sequence[Ready], batch: Batch) -> list[Record]:
         records = []
         try:
             if self._codec is None:
@@ -119,98 +115,82 @@ class KafkaTransport:
                 self._codec = Codec(registry)  # type: ignore[arg-type]
             for at, ready in enumerate(events):
                 try:
-                    value = self._codec.encode(EVENTS.name, ready.event)
+                    records.append(self._record(at, ready.event, self._codec))
                 except InvalidEvent as error:
                     batch.answer(at, Refused("invalid", f"{error.reason}: {error}"))
                 except SchemaError as error:
                     batch.answer(at, Refused("schema", str(error)))
-                else:
-                    records.append((at, ready.event.user_key.encode(), value))
         except RegistryError as error:
             raise Unavailable(f"the schema registry: {error}") from error
         return records
 
-    def _open(self, timeout: float) -> Any:
-        if self._producer is None:
+    def _record(self, at: int, event: Event, codec: Codec) -> Record:
+        if is_undeclared(event):
+            kept = letter(event)
+            key = f"{kept.topic}/{kept.partition}/{kept.offset}".encode()
+            value = codec.encode(DEAD_LETTERS.name, kept)
+            return Record(at, self._dead_letters, key, value, Refused("invalid", why(event)))
+        return Record(at, self._topic, event.user_key.encode(), codec.encode(EVENTS.name, event))
+
+    def _write(
+        self,
+        records: Sequence[Record],
+        batch: Batch,
+        timeout: float,
+        deadline: float,
+        *,
+        apart: bool = False,
+    ) -> None:
+        """Produce them and wait for what is heard of them."""
+        producer = self._open(timeout, apart)
+        alone = apart or len(records) == 1
+        for record in records:
+            self._produce(producer, record, alone, batch, deadline)
+        while batch.waiting and time.monotonic() < deadline and not self._interrupted:
+            producer.flush(POLL_S)
+
+    def _open(self, timeout: float, apart: bool) -> Any:
+        producer = self._producers.get(apart)
+        if producer is None:
             # Given up here a moment after us, so that whoever comes first is us.
             self._trouble = ""
-            limit = {"message.timeout.ms": max(int(timeout * 1000) + 1000, 1000)}
+            settings = {
+                "message.timeout.ms": max(int(timeout * 1000) + 1000, 1000),
+                **self._settings,
+                **({"batch.num.messages": 1} if apart else {}),
+            }
             try:
-                self._producer = self._make_producer({**limit, **self._settings})
+                producer = self._producers[apart] = self._make_producer(settings)
             except KafkaException as error:
                 raise Unavailable(
                     f"librdkafka refused its settings: {error.args[0].str()}"
                 ) from error
-        return self._producer
+        return producer
 
     def _produce(
-        self, producer: Any, at: int, key: bytes, value: bytes, batch: _Batch, deadline: float
+        self, producer: Any, record: Record, alone: bool, batch: Batch, deadline: float
     ) -> None:
+        hear = partial(batch.hear, record, alone)
         while time.monotonic() < deadline and not self._interrupted:
             try:
-                producer.produce(self._topic, value, key, on_delivery=partial(batch.hear, at))
+                producer.produce(record.topic, record.value, record.key, on_delivery=hear)
             except BufferError:  # librdkafka's own queue, smaller than the batch
                 producer.poll(POLL_S)
                 continue
             except KafkaException as error:
-                batch.hear(at, error.args[0], None)
+                hear(error.args[0], None)
                 if error.args[0].fatal():
                     self._give_up()
             return
 
     def _give_up(self) -> None:
-        """Let the producer go. It may wait for threads of its own; we do not."""
-        producer, self._producer = self._producer, None
-        if producer is None:
-            return
-        try:
-            native.start_thread(partial(_end, producer))
-        except RuntimeError:  # the interpreter is ending
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(producer))
-
-
-class _Batch:
-    """What has been heard of a batch; once it is given up, what comes late is heard by nobody."""
-
-    def __init__(self, size: int) -> None:
-        self.answers: list[Answer] = [Again("no acknowledgement")] * size
-        self.answered = 0
-        self.waiting = size
-        self._heard = [False] * size
-        self._timeouts = 0
-        self._why: str | None = None
-
-    @property
-    def all_timed_out(self) -> bool:
-        return self._timeouts > 0 and not self.answered
-
-    @property
-    def why(self) -> str:
-        return f": {self._why}" if self._why else ""
-
-    def answer(self, at: int, answer: Answer) -> None:
-        """This one's is known."""
-        if self._heard[at]:
-            return
-        self._heard[at] = True
-        self.waiting -= 1
-        self.answers[at] = answer
-        if not isinstance(answer, Again):
-            self.answered += 1
-
-    def hear(self, at: int, error: KafkaError | None, message: Message | None) -> None:
-        """librdkafka's report on one record."""
-        if error is None and message is not None:
-            self.answer(at, Delivered(message.partition(), message.offset()))
-            return
-        assert error is not None
-        reason = REFUSALS.get(error.code())
-        if reason is not None:
-            self.answer(at, Refused(reason, error.str()))
-            return
-        self._why = error.str()
-        self._timeouts += error.code() == KafkaError._MSG_TIMED_OUT
-        self.answer(at, Again(error.str()))
+        """Let the producers go. They may wait for threads of their own; we do not."""
+        producers, self._producers = self._producers, {}
+        for producer in producers.values():
+            try:
+                native.start_thread(partial(_end, producer))
+            except RuntimeError:  # the interpreter is ending
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(producer))
 
 
 def _end(producer: Any) -> None:

@@ -17,8 +17,10 @@ from typing import Any, Literal
 from zlib import crc32
 
 from streamgauge.producers.intake import Given
+from streamgauge.producers.undeclared import read_event
 from streamgauge.schemas.errors import InvalidEvent
-from streamgauge.schemas.events import Event, parse_event
+from streamgauge.schemas.events import Event
+from streamgauge.schemas.unknown import UnknownTypes
 
 NEVER_SAMPLED = frozenset({"identify", "consent_change", "experiment_exposure"})
 """Sampled only where they are named: everything else builds on them."""
@@ -51,6 +53,7 @@ class Preparation:
     """What is done to every event."""
 
     defaults: Mapping[str, Any]
+    unknown: UnknownTypes
     consent_default: Literal["granted", "denied"] | None = None
     when_denied: Literal["send", "drop"] = "send"
     sample: Mapping[str, float] | float = 1.0
@@ -96,14 +99,14 @@ class Preparation:
         }
         if given.user_id is not None:
             fields["user_id"] = given.user_id
-        return parse_event(fields)
+        return read_event(fields, self.unknown)
 
     def _from_event(self, given: Given) -> Event:
         event: Event = given.event
         around = {**self.defaults, **given.context}
         if not around:
             return event
-        return parse_event({**around, **event.model_dump(exclude_none=True)})
+        return read_event({**around, **event.model_dump(exclude_none=True)}, self.unknown)
 
     def _in_sample(self, event: Event) -> bool:
         if isinstance(self.sample, Mapping):

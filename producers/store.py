@@ -16,16 +16,18 @@ from streamgauge.producers.errors import SpoolFull
 from streamgauge.producers.outcomes import Ledger, Outcome
 from streamgauge.producers.preparation import Ready
 from streamgauge.producers.spool import Spool
+from streamgauge.producers.undeclared import read_event
 from streamgauge.schemas.errors import InvalidEvent
-from streamgauge.schemas.events import parse_event
+from streamgauge.schemas.unknown import UnknownTypes
 
 
 class Store:
     """The spool as the sender uses it. The counts may be read by any thread."""
 
-    def __init__(self, spool: Spool, ledger: Ledger) -> None:
+    def __init__(self, spool: Spool, ledger: Ledger, unknown: UnknownTypes) -> None:
         self._spool = spool
         self._ledger = ledger
+        self._unknown = unknown
         self.events = 0
         self.size = 0
         self.unreadable = 0
@@ -97,7 +99,7 @@ class Store:
     def _event(self, payload: bytes) -> Ready | None:
         event_id, fields = json.loads(payload)
         try:
-            return Ready(event_id, parse_event(fields), len(payload))
+            return Ready(event_id, read_event(fields, self._unknown), len(payload))
         except InvalidEvent as error:  # its type has changed since
             self._ledger.drop(event_id, "invalid", f"{error.reason}: {error}", fields)
             return None

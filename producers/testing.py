@@ -20,6 +20,7 @@ from streamgauge.producers.errors import Unavailable
 from streamgauge.producers.outcomes import OnOutcome, Outcome
 from streamgauge.producers.preparation import Ready
 from streamgauge.producers.transport import DELIVERED, Answer, Refused
+from streamgauge.producers.undeclared import is_undeclared, why
 
 if TYPE_CHECKING:
     from streamgauge.schemas.events import Event
@@ -47,9 +48,13 @@ class RecordingTransport:
         answers: list[Answer] = []
         for ready in events:
             reason = self.refusals.get(ready.event_id)
-            if reason is None:
+            if is_undeclared(ready.event):
+                answers.append(Refused("invalid", why(ready.event)))
+            elif reason is not None:
+                answers.append(Refused("rejected", reason))
+            else:
                 self.events.append(ready.event)
-            answers.append(DELIVERED if reason is None else Refused("rejected", reason))
+                answers.append(DELIVERED)
         return answers
 
     def interrupt(self) -> None:

@@ -1,7 +1,7 @@
 """What becomes of events of a type that nobody has declared: a mode for all, and per type.
 
 Upstream: the setting `unknown_events`. Downstream: `parsing.py`, and by it `produce --file`,
-`backtest` and the collector.
+`backtest`, the collector and the SDK's client (whose own default is reject).
 
     dead-letter                         refused, and kept as a dead letter (the default)
     custom                              accepted: a custom event whose name is the type

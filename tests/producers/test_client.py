@@ -176,6 +176,32 @@ def test_an_invalid_event_is_told_with_the_reason(client, event_type, fields, re
     assert client.events == []
 
 
+def test_types_that_nobody_declared_are_taken_kept_or_refused_by_name(tmp_path):
+    modes = {"unknown_events": "shop_*=custom, cart=dead-letter", "spool_dir": tmp_path}
+    client = RecordingClient(**modes, before_send=lambda event: event)
+    client.fail()  # and through the spool
+    client.track("shop_visit", user_id="ann", shelf=3)
+    kept = client.track("cart", user_id="ann", items=["a"], properties={"sum": 2.5})
+    client.track("cartoon", user_id="ann")
+    (custom,) = client.events
+    assert (custom.event_type, custom.name) == ("custom", "shop_visit")
+    refused, letter = sorted(client.dropped, key=lambda one: one.event_id == kept)
+    assert (refused.reason, letter.reason) == ("invalid", "invalid")
+    assert "dead letter" not in refused.detail
+    assert "kept as a dead letter" in letter.detail
+    assert (letter.event.items, letter.event.sum) == (["a"], 2.5)
+    client.close()
+
+
+def test_an_undeclared_event_that_could_not_be_kept_is_told_as_such():
+    with RecordingClient(unknown_events="dead-letter") as client:
+        client.track("cart")  # nobody's
+        client.track("cart", user_id="ann", items=["\ud800"])
+        client.track("cart", user_id="ann", properties={"user_id": "bob"})
+        assert [one.reason for one in client.dropped] == ["invalid"] * 3
+        assert not any("kept" in one.detail for one in client.dropped)
+
+
 def test_what_the_caller_changes_after_the_call_is_not_sent(client):
     properties, nested = {"a": {"b": 1}}, {"cats": [1, 2]}
     client.transport.failures.append(Unavailable("a moment"))

@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 import time
+from secrets import token_hex
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from streamgauge.cli.stack.process import free_port, listens
 from streamgauge.producers import Client, RecordProducer, SendRefused
@@ -94,3 +96,28 @@ def test_client_and_collector_understand_each_other(collector, kafka, namespace)
     ]
     consumer.close()
     assert sum(ends) == 251
+
+
+def test_what_a_topic_is_too_small_for_is_told_and_stops_nothing_else(
+    kafka, registry, namespace, tmp_path
+):
+    # Kafka refuses a batch as a whole: the small events lie there with a large one, in the spool.
+    small = {"message.timestamp.type": "LogAppendTime", "max.message.bytes": "20000"}
+    admin = AdminClient({"bootstrap.servers": kafka})
+    (made,) = admin.create_topics([NewTopic(f"{namespace}.events", 4, 1, config=small)]).values()
+    made.result(60)
+    told = []
+    spool = {"spool_dir": tmp_path / "spool", "on_outcome": told.append}
+    with Client("127.0.0.1:1", registry, namespace, timeout_s=0.5, **spool) as away:
+        for number in range(200):
+            size = 30_000 if number == 77 else 200
+            away.track("search", f"u{number % 3}", event_id=f"e{number}", query=token_hex(size))
+    assert [one.status for one in told] == ["spooled"] * 200
+    told.clear()
+    with Client(kafka, registry, namespace, **spool) as client:
+        assert client.flush(120) == 0
+    assert {(one.event_id, one.reason) for one in told if one.status == "dropped"} == {
+        ("e77", "too_large")
+    }
+    assert sum(one.status == "delivered" for one in told) == 199
+    assert list((tmp_path / "spool").iterdir()) == []

@@ -1,5 +1,6 @@
 """One suite for all ways out, and what each of them alone can meet."""
 
+import json
 import os
 import socket
 import threading
@@ -15,8 +16,10 @@ from streamgauge.producers.kafka_transport import KafkaTransport
 from streamgauge.producers.preparation import Ready
 from streamgauge.producers.testing import RecordingTransport
 from streamgauge.producers.transport import Again, Delivered, Refused
+from streamgauge.producers.undeclared import read_event
 from streamgauge.schemas.errors import RegistryError
 from streamgauge.schemas.events import Custom, PageView, Search
+from streamgauge.schemas.unknown import UnknownTypes
 
 from .collector_double import CollectorDouble, reply
 
@@ -191,9 +194,36 @@ def test_each_events_own_error_is_its_answer(registry):
         "ok",
         KafkaError.NOT_ENOUGH_REPLICAS,
     )
-    answers = scripted(registry, producer).send(searches(5), 20)
-    assert [type(answer) for answer in answers] == [Delivered, Refused, Refused, Delivered, Again]
-    assert {answers[1].reason, answers[2].reason} == {"too_large"}
+    apart = Scripted("ok", KafkaError.MSG_SIZE_TOO_LARGE)  # Kafka refuses a batch as a whole
+    answers = scripted(registry, producer, apart).send(searches(5), 20)
+    assert [type(answer) for answer in answers] == [Delivered, Delivered, Refused, Delivered, Again]
+    assert answers[2].reason == "too_large"
+
+
+def test_what_is_not_heard_of_when_sent_apart_is_sent_again(registry):
+    too_large = KafkaError.MSG_SIZE_TOO_LARGE
+    producers = Scripted("ok", too_large, too_large), Scripted("silent", "ok"), Scripted("ok")
+    transport = scripted(registry, *producers)
+    answers = transport.send(searches(3), 0.3)
+    assert [type(answer) for answer in answers] == [Delivered, Again, Delivered]
+    assert isinstance(transport.send(searches(1), 0.3)[0], Delivered)
+
+
+def test_an_undeclared_event_becomes_a_dead_letter_and_its_caller_is_told(
+    broker, registry, namespace, read, codec
+):
+    given = {"event_type": "cart", "event_id": "e1", "user_id": "ann", "timestamp": 9, "items": [1]}
+    event = read_event(given, UnknownTypes.parse("dead-letter"))
+    transport = KafkaTransport({"bootstrap.servers": broker}, registry, namespace)
+    for _ in range(2):  # a second one replaces the first
+        (answer,) = transport.send(ready(event), 20)
+        assert isinstance(answer, Refused) and "'cart'" in answer.detail
+    transport.close()
+    first, second = read(f"{namespace}.dead-letters")
+    assert first.key() == second.key()
+    letter = codec.decode(first.value()).record
+    assert json.loads(letter["payload"]) == given
+    assert letter["reason"] == "unknown_type"
 
 
 def test_a_producer_that_falls_silent_is_replaced_and_nobody_waits_for_it(registry):
