@@ -118,7 +118,7 @@ def answers(context: Context) -> list[Row]:
 
 def _commands(user: str) -> Commands:
     names = {"names": [user, f"anonymous-{user.removeprefix('user-')}"], "user": user}
-    timeline = {**names, "since": None, "limit": 50}
+    timeline = {**names, "since": "-infinity", "limit": 50}
     stays = {"user": user, "history": True, "limit": 100}
     return {
         "users show": (

@@ -34,13 +34,19 @@ TIMELINE = """
             'minutes', round((duration_seconds / 60)::numeric, 1), 'events', events,
             'entry_page', entry_page, 'exit_page', exit_page, 'conversions', conversions,
             'is_binge', is_binge, 'is_final', is_final) AS details
-        FROM {schema}.sessions WHERE user_id = ANY(%(names)s)
+        FROM (SELECT * FROM {schema}.sessions
+              WHERE user_id = ANY(%(names)s) AND started_at >= %(since)s::timestamptz
+              ORDER BY started_at DESC, user_id LIMIT %(limit)s) AS latest
     UNION ALL
-        SELECT entered_at, user_id, 'entered ' || segment, reason_in
-        FROM {schema}.user_segments WHERE user_id = ANY(%(names)s)
+        (SELECT entered_at, user_id, 'entered ' || segment, reason_in
+         FROM {schema}.user_segments
+         WHERE user_id = ANY(%(names)s) AND entered_at >= %(since)s::timestamptz
+         ORDER BY entered_at DESC, segment LIMIT %(limit)s)
     UNION ALL
-        SELECT left_at, user_id, 'left ' || segment, reason_out
-        FROM {schema}.user_segments WHERE user_id = ANY(%(names)s) AND left_at IS NOT NULL
+        (SELECT left_at, user_id, 'left ' || segment, reason_out
+         FROM {schema}.user_segments
+         WHERE user_id = ANY(%(names)s) AND left_at >= %(since)s::timestamptz
+         ORDER BY left_at DESC, segment LIMIT %(limit)s)
     UNION ALL
         SELECT linked_at, user_id, 'identified', jsonb_build_object('anonymous_id', anonymous_id)
         FROM {schema}.user_links WHERE user_id = ANY(%(names)s) AND anonymous_id = ANY(%(names)s)
@@ -48,7 +54,7 @@ TIMELINE = """
         SELECT first_seen, user_id, 'first seen', jsonb_build_object('country', country)
         FROM {schema}.user_profiles WHERE user_id = ANY(%(names)s)
     ) AS happened
-    WHERE at >= coalesce(%(since)s::timestamptz, '-infinity')
+    WHERE at >= %(since)s::timestamptz
     ORDER BY at DESC, what LIMIT %(limit)s
 """
 _HIDDEN = {"user_id", "source_partition", "source_offset", "source_generation", "updated_at"}
@@ -113,7 +119,7 @@ def timeline(settings: Settings, user: str, since: str | None, limit: int, as_js
     """
     with connect(settings.need("postgres"), autocommit=True) as connection:
         ask = _asker(connection, settings)
-        asked = {"names": _names(ask, user), "since": since, "limit": limit}
+        asked = {"names": _names(ask, user), "since": since or "-infinity", "limit": limit}
         rows = list(ask(TIMELINE, asked))
     if not rows and not as_json:
         click.echo(f"nothing is known of {user}" + (f" since {since}" if since else ""), err=True)
