@@ -18,9 +18,10 @@ from streamgauge.schemas.segments import Rules
 from streamgauge.streams.branch import Accepted
 from streamgauge.streams.metrics.fate import Fates
 from streamgauge.streams.profiles.feed import Profiles
-from streamgauge.streams.segments.evaluation import Count, Move
+from streamgauge.streams.segments.evaluation import Count
 from streamgauge.streams.segments.membership import Membership
-from streamgauge.streams.segments.outputs import MOVES, told
+from streamgauge.streams.segments.moves import Moves
+from streamgauge.streams.segments.outputs import told
 from streamgauge.streams.sessions.branch import SessionBranch
 from streamgauge.streams.sessions.sessions import Settings
 from streamgauge.streams.users import Users
@@ -57,7 +58,7 @@ class People:
         self._segments = Membership(registry, rules)
         sessions = SessionBranch(settings, registry, hold=0)
         self._users = Users(settings, sessions, self._profiles, self._segments)
-        self._moves: list[Move] = []
+        self._moves: list[Moves] = []
         self._counts: list[Count] = []
 
     def add(self, batch: pl.DataFrame, fates: Fates) -> None:
@@ -65,7 +66,7 @@ class People:
         nothing = batch.with_columns(control=pl.lit(None, pl.String))
         self._users.process(Accepted.of(nothing, fates))
         moves, counts = self._segments.told
-        self._moves += moves
+        self._moves.append(moves)
         self._counts += counts
         self._users.commit()
 
@@ -76,17 +77,17 @@ class People:
         return {
             "user_profiles": profiles,
             "daily_analytics": days,
-            "user_segments": stays(self._moves),
+            "user_segments": stays(Moves.together(self._moves)),
             "segment_counts": pl.DataFrame(counts, schema=COUNTS, orient="row").sort(
                 "segment", "at", "source_partition"
             ),
         }
 
 
-def stays(moves: list[Move]) -> pl.DataFrame:
+def stays(moves: Moves) -> pl.DataFrame:
     """One row a stay, by user, segment and time."""
     return (
-        pl.DataFrame(told(moves), schema=MOVES, orient="row")
+        told(moves)
         .with_columns(pl.col("reason_in").forward_fill().over(STAY))
         .unique(STAY, keep="last", maintain_order=True)
         .sort(STAY)

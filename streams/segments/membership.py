@@ -30,19 +30,16 @@ from streamgauge.schemas.topics import USER_SEGMENTS
 from streamgauge.streams import packing
 from streamgauge.streams.engine.task import Output
 from streamgauge.streams.metrics.runs import Run
-from streamgauge.streams.segments.evaluation import (
-    Count,
-    Move,
+from streamgauge.streams.segments.evaluation import Count, changed, evaluate, fields_of
+from streamgauge.streams.segments.moves import Moves
+from streamgauge.streams.segments.outputs import SegmentOutputs, known
+from streamgauge.streams.segments.state import (
     SegmentState,
-    changed,
-    evaluate,
-    fields_of,
     masks_of,
     stays_of,
     with_partition,
     without,
 )
-from streamgauge.streams.segments.outputs import SegmentOutputs, known
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +54,7 @@ class Membership:
         self._start = rules
         self._encode = SegmentOutputs(registry)
         self._stable = self._state = SegmentState()
-        self._moves: list[Move] = []
+        self._moves: list[Moves] = []
         self._counts: list[Count] = []
         self._rules: dict[int, Rules] = {}  # to be written
         self._changelog: dict[int, dict[bytes, bytes | None]] = {}
@@ -87,7 +84,7 @@ class Membership:
         hours = [(partition, hour) for partition, hour in hours if partition in there]
         self._state, moves, counts = evaluate(self._state, profiles, hours)
         if not quiet:
-            self._moves += moves
+            self._moves.append(moves)
             self._counts += counts
 
     def change(
@@ -103,21 +100,19 @@ class Membership:
         rules = next((one for one in self._state.rules.values() if one == rules), rules)
         self._state, moves = changed(self._state, profiles, partition, rules)
         if not quiet:
-            self._moves += moves
+            self._moves.append(moves)
             self._rules[partition] = rules
 
     @property
-    def told(self) -> tuple[list[Move], list[Count]]:
+    def told(self) -> tuple[Moves, list[Count]]:
         """What will be written with the next commit."""
-        # Stable: what happens to one user at one time stays in its order.
-        self._moves.sort(key=lambda move: (move.partition, move.at, move.user_id, move.segment))
-        return self._moves, self._counts
+        return Moves.together(self._moves).sorted(), self._counts
 
     def flush(self) -> Iterable[Output]:
         moves, counts = self.told
         if self._rules:
             yield self._encode.rules(self._rules)
-        if moves:
+        if len(moves):
             yield self._encode.moves(moves)
         if counts:
             yield self._encode.counts(counts)

@@ -1,6 +1,6 @@
 """What segments write, as bytes for the topics, and back: `user-segments` is the changelog.
 
-Upstream: `evaluation.py`. Downstream: `membership.py` hands it to the engine. Rows go to the
+Upstream: `moves.py`. Downstream: `membership.py` hands it to the engine. Rows go to the
 partition that the users' events are in.
 """
 
@@ -21,31 +21,28 @@ from streamgauge.schemas.segments import Rules, load_rules
 from streamgauge.schemas.topics import SEGMENT_COUNTS, USER_SEGMENTS
 from streamgauge.streams.engine.task import Output
 from streamgauge.streams.metrics import keys
-from streamgauge.streams.segments.evaluation import Count, Move, SegmentState, restored
+from streamgauge.streams.segments.evaluation import Count
+from streamgauge.streams.segments.moves import Moves
+from streamgauge.streams.segments.state import SegmentState, restored
 
 RULES = b"rules"
 """The key of a partition's rules; those of users have a | in them."""
 
-MOVES: Mapping[str, Any] = {
-    "user_id": pl.String,
-    "segment": pl.String,
-    "entered_at": pl.Int64,
-    "left_at": pl.Int64,
-    "reason_in": pl.String,
-    "reason_out": pl.String,
-    "rule_version": pl.String,
-}
 _COUNTS: Mapping[str, Any] = {"segment": pl.String, "at": pl.Int64, "members": pl.Int64}
 
 
-def told(moves: Sequence[Move]) -> list[tuple[Any, ...]]:
+def told(moves: Moves) -> pl.DataFrame:
     """Moves as rows of the topic, with the columns of `UserSegment`."""
-    return [
-        (m.user_id, m.segment, m.entered_at, None, m.reason, None, m.rule_version)
-        if m.is_member
-        else (m.user_id, m.segment, m.entered_at, m.at, None, m.reason, m.rule_version)
-        for m in moves
-    ]
+    enters, nothing = pl.col("is_member"), pl.lit(None)
+    return moves.frame.select(
+        "user_id",
+        "segment",
+        "entered_at",
+        pl.when(enters).then(nothing).otherwise("at").alias("left_at"),
+        pl.when(enters).then("reason").alias("reason_in"),
+        pl.when(enters).then(nothing).otherwise("reason").alias("reason_out"),
+        "rule_version",
+    )
 
 
 class SegmentOutputs:
@@ -57,13 +54,13 @@ class SegmentOutputs:
         self._counts = Encoder(registry, SEGMENT_COUNTS.name, SegmentCount)
         self._decoder = Decoder(registry, USER_SEGMENTS.name)
 
-    def moves(self, moves: Sequence[Move]) -> Output:
-        rows = told(moves)
+    def moves(self, moves: Moves) -> Output:
+        keys = pl.concat_str("user_id", "segment", separator="|").cast(pl.Binary)
         return Output(
             topic=USER_SEGMENTS.name,
-            keys=[f"{m.user_id}|{m.segment}".encode() for m in moves],
-            values=self._moves.encode(pl.DataFrame(rows, schema=MOVES, orient="row")),
-            partitions=[m.partition for m in moves],
+            keys=moves.frame.select(keys).to_series().to_list(),
+            values=self._moves.encode(told(moves)),
+            partitions=moves.frame["partition"].to_list(),
         )
 
     def rules(self, rules: Mapping[int, Rules]) -> Output:

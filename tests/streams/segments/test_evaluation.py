@@ -11,13 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamgauge.schemas.segments import Rules, load_rules
-from streamgauge.streams.segments.evaluation import (
-    Count,
-    Move,
-    SegmentState,
-    changed,
-    evaluate,
-)
+from streamgauge.streams.segments.evaluation import Count, changed, evaluate
+from streamgauge.streams.segments.moves import Move
+from streamgauge.streams.segments.state import SegmentState
 from tests.streams.segments.oracle import Oracle
 
 MINUTE, HOUR = 60_000, 3_600_000
@@ -159,7 +155,7 @@ def test_who_may_enter_and_must_leave_stays_out() -> None:
     )
     state = SegmentState(rules={0: rules})
     state, moves, _ = evaluate(state, frame([person("ann", MINUTE, events=3)]))
-    assert moves == []
+    assert list(moves) == []
 
 
 def test_a_removed_segment_is_left_with_the_change_as_the_reason() -> None:
@@ -173,7 +169,7 @@ def test_a_removed_segment_is_left_with_the_change_as_the_reason() -> None:
 def test_the_same_rules_again_move_nobody() -> None:
     state, _, _ = evaluate(begun(0), frame([person("ann", MINUTE, events=3)]))
     state, moves = changed(state, frame([person("ann", 2 * MINUTE, events=0)]), 0, rules_of(0))
-    assert moves == []
+    assert list(moves) == []
 
 
 def test_counts_are_those_of_the_hour() -> None:
