@@ -37,7 +37,7 @@ from streamgauge.streams.metrics.runs import Run, Runs
 
 Array = np.ndarray
 
-FORMAT = 1
+FORMAT = 2
 DAY_MS = 86_400_000
 _IMPOSSIBLE = (
     (pl.col("duration_ms") < 0)
@@ -302,9 +302,11 @@ def _minutes(run: Run) -> list[tuple[Who, Minute]]:
         count.tolist(),
         evenness.tolist(),
         bad.tolist(),
+        first.tolist(),
+        last.tolist(),
         strict=True,
     )
-    return [((p, u), Minute(at, n, even, wrong)) for at, p, u, n, even, wrong in sorted(columns)]
+    return [((p, u), Minute(at, *rest)) for at, p, u, *rest in sorted(columns)]
 
 
 def _without(state: State, partitions: set[int]) -> State:

@@ -6,12 +6,14 @@ r"""Users that are not as people are: minutes of each, and what is said of them.
 |---|---|
 | `cap` | more events a minute than anybody makes? |
 | `burst` | far more than this user's own busy minutes of the last fifty? |
-| `bot` | as regular as a clock, five minutes on end? |
+| `bot` | as regular as a clock, three or five minutes on end? |
 | `impossible` | values that cannot be? |
 
 Upstream: prompt events of identifiable users (`points.py` says which are prompt). Downstream:
 `user_branch.py`. A minute is busy with five events or more; only busy ones are remembered. Events
-are evenly spread over a minute when their variance is that of a comb over the same range.
+are evenly spread over a minute when their variance is that of a comb over the same range: one
+minute in ten of people is. Five on end say it, or three whose periods are the same and go on from
+one to the next.
 
 Invariants: what is said follows from the minutes in order of time; sums do not depend on the order
 of events; a flag clears when its condition has not held for three minutes.
@@ -33,6 +35,8 @@ QUIET = 3
 CAP, CAP_RED = 120, 600
 BURST, BURST_TIMES, BURST_RED, BURST_KNOWN = 30, 6.0, 20.0, 5
 COMB, COMB_EVENTS, COMB_MINUTES, COMB_RED = 0.03, 8, 5, 15
+BEAT_MINUTES, BEAT, BEAT_ACROSS = 3, 0.03, 0.2
+"""Minutes of one period: how much it may differ, and the step from one minute to the next."""
 
 Who = tuple[int, str]
 """Source partition and user."""
@@ -46,6 +50,14 @@ class Minute(NamedTuple):
     evenness: float
     """Variance of the times over that of a comb; 1 is a clock."""
     impossible: int
+    first: int = 0
+    """ms from the start of the minute."""
+    last: int = 0
+
+    @property
+    def period(self) -> float:
+        """Between two events, if they come like a clock."""
+        return (self.last - self.first) / max(1, self.events - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,8 +159,8 @@ def _conditions(minute: Minute, before: tuple[Minute, ...]) -> Iterable[tuple[st
             times = count / usual
             severity = "red" if times >= BURST_RED else "yellow"
             yield "burst", (severity, usual, float(count), times)
-    run = _combed(minute, before)
-    if run >= COMB_MINUTES:
+    run, beats = _combed(minute, before)
+    if run >= COMB_MINUTES or beats >= BEAT_MINUTES:
         severity = "red" if run >= COMB_RED else "yellow"
         yield "bot", (severity, None, float(count), float(run))
     if minute.impossible:
@@ -156,15 +168,25 @@ def _conditions(minute: Minute, before: tuple[Minute, ...]) -> Iterable[tuple[st
         yield "impossible", ("yellow", 0.0, bad, bad)
 
 
-def _combed(minute: Minute, before: tuple[Minute, ...]) -> int:
-    """Minutes on end, this one the last, in which events came like a clock."""
-    run, at = 0, minute.start
+def _combed(minute: Minute, before: tuple[Minute, ...]) -> tuple[int, int]:
+    """Minutes on end, this one the last, in which events came like a clock; and like the same."""
+    run = beats = 0
+    later: Minute | None = None
     for one in (minute, *reversed(before)):
         even = one.events >= COMB_EVENTS and abs(one.evenness - 1) <= COMB
-        if one.start != at or not even:
+        if not even or (later is not None and one.start != later.start - MINUTE_MS):
             break
-        run, at = run + 1, at - MINUTE_MS
-    return run
+        if beats == run and (later is None or _goes_on(one, later)):
+            beats += 1
+        run, later = run + 1, one
+    return run, beats
+
+
+def _goes_on(one: Minute, later: Minute) -> bool:
+    """Whether the later minute keeps the beat of the one before it."""
+    period, step = one.period, MINUTE_MS + later.first - one.last
+    same = abs(later.period - period) <= BEAT * period
+    return same and abs(step - period) <= BEAT_ACROSS * period
 
 
 def _raised(

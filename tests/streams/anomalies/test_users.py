@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pytest
 
 from streamgauge.schemas.registry import open_registry
 from streamgauge.streams.anomalies import users
@@ -70,6 +71,39 @@ def test_five_minutes_like_a_clock_are_a_bot() -> None:
     assert told([11] * 5, evenness=1.01) == [("bot", "yellow", 4, None, 1)]
     assert told([11] * 5, evenness=1.2) == []
     assert told([11, 11, 0, 11, 11, 11], evenness=1.0) == []
+
+
+def beats(period: int, jitter: float, count: int, seed: int) -> list[int]:
+    """Times of a clock, each off by some share of the period."""
+    r = random.Random(seed)
+    start = START + r.randrange(MINUTE)
+    return [start + at * period + round(r.gauss(0, jitter * period)) for at in range(count)]
+
+
+@pytest.mark.parametrize(("period", "jitter"), [(500, 0.05), (3_000, 0.02), (7_000, 0.0)])
+def test_a_clock_is_a_bot_by_its_third_whole_minute(period: int, jitter: float) -> None:
+    for seed in range(5):
+        times = beats(period, jitter, 5 * MINUTE // period, seed)
+        minutes = [(WHO, minute) for minute in minutes_of(times)]
+        words = (each.word for each in users.judge(Judged(), minutes, {})[1])
+        seen = next(word for word in words if word and word["detector"] == "bot")
+        assert seen["started_at"] <= START + 3 * MINUTE
+
+
+def test_three_even_minutes_of_other_periods_are_no_bot() -> None:
+    times = []
+    for at, period in enumerate((3_000, 3_400, 2_700, 3_300)):
+        times += [START + at * MINUTE + step for step in range(500, MINUTE, period)]
+    minutes = [(WHO, minute) for minute in minutes_of(times)]
+    assert all(abs(minute.evenness - 1) < 0.03 for _, minute in minutes)
+    assert not users.judge(Judged(), minutes, {})[1]
+
+
+def test_busy_people_are_no_bots() -> None:
+    r = random.Random(4)
+    times = sorted(START + r.randrange(600 * MINUTE) for _ in range(20 * 600))
+    minutes = [(WHO, minute) for minute in minutes_of(times)]
+    assert not [told for told in users.judge(Judged(), minutes, {})[1] if told.place[2] == "bot"]
 
 
 def test_what_cannot_be_is_told_at_once() -> None:
