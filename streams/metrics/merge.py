@@ -50,6 +50,7 @@ Array = np.ndarray
 FOLDED, TOTAL = -1, -2
 SIZES = tuple(WINDOW_MS)
 SIZE_MS = np.array([WINDOW_MS[size] for size in SIZES])
+_SIZE_NUMBERS = {size: number for number, size in enumerate(SIZES)}
 RESTORED = -1
 """The offset of rows from the changelog: before all others."""
 
@@ -119,18 +120,15 @@ def step(
     plan = settings.plan
     if not frame.height:
         return state
-    is_watermark = frame["window_size"].is_null()
-    progress = _with_watermarks(state.progress, frame.filter(is_watermark))
-    numbers = pl.DataFrame(
-        {"version": list(plan.numbers), "grain": list(plan.numbers.values())},
-        schema={"version": pl.String, "grain": pl.Int32},
-    )
-    sizes = pl.DataFrame(
-        {"window_size": SIZES, "size": range(3)}, schema_overrides={"size": pl.Int8}
-    )
-    # Rows of versions that are not defined any more find no partner.
-    values = frame.filter(~is_watermark).join(numbers, on="version").join(sizes, on="window_size")
-    columns = _columns(values)
+    sizes = frame["window_size"].to_list()
+    size_of = np.fromiter((_SIZE_NUMBERS.get(size, -1) for size in sizes), np.int8, len(sizes))
+    versions = frame["version"].to_list()
+    grain = np.fromiter((plan.numbers.get(v, -1) for v in versions), np.int32, len(versions))
+    watermarks = np.fromiter((size is None for size in sizes), bool, len(sizes)).nonzero()[0]
+    progress = _with_watermarks(state.progress, frame[watermarks])
+    # Not those of versions that are not defined any more.
+    known_rows = ((size_of >= 0) & (grain >= 0)).nonzero()[0]
+    columns = _columns(frame[known_rows], grain[known_rows], size_of[known_rows])
     size = max(*progress, *frame["partition"].unique(), 0) + 1
     folded, closed = np.full(size, NONE), np.full(size, NONE)
     for partition, known in progress.items():
@@ -176,16 +174,9 @@ def row_keys(dimensions: Array, grain: Array, size: Array, start: Array) -> Arra
     return combine(dimensions, mix(start * 8 + size) ^ mix(grain))
 
 
-def _columns(values: pl.DataFrame) -> tuple[Array, ...]:
-    names = {
-        "partition": "partition",
-        "source_partition": "source",
-        "grain": "grain",
-        "size": "size",
-        "window_start": "start",
-        "offset": "offset",
-    }
-    columns = [values[name].to_numpy() for name in names]
+def _columns(values: pl.DataFrame, grain: Array, size: Array) -> tuple[Array, ...]:
+    columns = [values[name].to_numpy() for name in ("partition", "source_partition")]
+    columns += [grain, size, *(values[name].to_numpy() for name in ("window_start", "offset"))]
     columns.append(values["users"].fill_null(-1).to_numpy())
     columns.append(of_strings(values["dimensions"]))
     columns += [_objects(values[name].to_list()) for name in ("dimensions", "parts")]
@@ -200,8 +191,9 @@ def _objects(values: list[Any]) -> Array:
 
 def _with_watermarks(progress: Mapping[int, Progress], frame: pl.DataFrame) -> dict[int, Progress]:
     changed = dict(progress)
-    columns = ("partition", "source_partition", "watermark", "since")
-    for partition, source, watermark, since in frame.select(columns).rows():
+    names = ("partition", "source_partition", "watermark", "since")
+    columns = (frame[name].to_list() for name in names)
+    for partition, source, watermark, since in zip(*columns, strict=True):
         known = changed.get(partition) or Progress()
         watermarks = dict(known.watermarks)
         watermarks[source] = max(watermark, watermarks.get(source, NONE))

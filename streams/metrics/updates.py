@@ -14,6 +14,7 @@ from streamgauge.schemas.metrics import WINDOW_MS
 from streamgauge.streams.metrics import fold
 from streamgauge.streams.metrics.fate import NONE
 from streamgauge.streams.metrics.fold import Rollup, grouped, rows_of, summed, unique
+from streamgauge.streams.metrics.keys import firsts
 from streamgauge.streams.metrics.merge import (
     DIMENSIONS,
     FOLDED,
@@ -85,7 +86,7 @@ def flush(
         since = {version: begun for version, begun in known.since.items() if begun > long_ago}
         sent[partition] = replace(known, sent=int(least[partition]), since=since)
     state = replace(state, minutes=(), progress=sent)
-    return state, pl.concat(updates), rollups
+    return state, updates[0] if len(updates) == 1 else pl.concat(updates), rollups
 
 
 def _closing(state: MergeState, closed_before: Array, lateness: int, size: int) -> Array:
@@ -131,37 +132,37 @@ def _updates(run: Run, least: Array, state: MergeState, settings: Settings) -> p
     at = least[partition]
     is_final = at >= end + settings.lateness
     begun = _begun(groups, state, settings)
-    table = pl.DataFrame(
+    row, numerator = np.concatenate(rows), np.concatenate(numerators)
+    name, denominator = np.concatenate(names), np.concatenate(denominators)
+    order = np.argsort(row, kind="stable")
+    order = order[begun[row[order]]]
+    row = row[order]
+    wanted = row[firsts(row)]
+    if not len(wanted):
+        return _NO_UPDATES
+    values = pl.DataFrame(
         {
-            "window_start": start,
-            "window_size": np.array(SIZES, object)[size].tolist(),
-            "dimensions": groups.columns[DIMENSIONS].tolist(),
-            "version": [settings.plan.grains[number].version for number in grain.tolist()],
-            "users": users,
-            "is_final": is_final,
-            "watermark": np.where(is_final, end + settings.lateness, at),
-            "row": np.arange(len(start)),
+            "row": row,
+            "metrics": pl.Series(name[order].tolist(), dtype=pl.String),
+            "values": (numerator / denominator)[order],
+            "numerators": numerator[order],
+            "denominators": denominator[order],
         }
-    ).with_columns(
-        pl.col("users").replace(-1, None),
-        pl.col("watermark").replace(NONE, None),
     )
-    numerator, denominator = np.concatenate(numerators), np.concatenate(denominators)
-    values_of_rows = (
-        pl.DataFrame(
-            {
-                "row": np.concatenate(rows),
-                "metrics": np.concatenate(names).tolist(),
-                "values": numerator / denominator,
-                "numerators": numerator,
-                "denominators": denominator,
-            }
-        )
-        .group_by("row", maintain_order=True)
-        .agg(pl.all())
-    )
-    wanted = table.filter(pl.Series(begun))
-    return wanted.join(values_of_rows, on="row", maintain_order="left").select(_NO_UPDATES.columns)
+    lists = values.group_by("row", maintain_order=True).agg(pl.all())
+    of_row = [column[wanted].tolist() for column in (size, grain, users)]
+    last = np.where(is_final, end + settings.lateness, at)[wanted].tolist()
+    table = {
+        "window_start": start[wanted],
+        "window_size": [SIZES[number] for number in of_row[0]],
+        "dimensions": groups.columns[DIMENSIONS][wanted].tolist(),
+        "version": [settings.plan.grains[number].version for number in of_row[1]],
+        "users": [None if count == -1 else count for count in of_row[2]],
+        "is_final": is_final[wanted],
+        "watermark": [None if watermark == NONE else watermark for watermark in last],
+        **{column: lists[column] for column in ("metrics", "values", "numerators", "denominators")},
+    }
+    return pl.DataFrame(table, schema=_NO_UPDATES.schema)
 
 
 def _begun(groups: Run, state: MergeState, settings: Settings) -> Array:
