@@ -83,6 +83,10 @@ class Settings(BaseSettings):
         30.0, gt=0, le=3600, description="Seconds between checkpoints of state."
     )
 
+    refresh_minutes: float = Field(
+        60.0, ge=0, description="Minutes between refreshes of the materialised views; 0: never."
+    )
+
     @field_validator("namespace")
     @classmethod
     def _namespace(cls, value: str) -> str:
@@ -248,6 +252,8 @@ def _metavar(name: str) -> str | None:
         return None
     if typing.get_origin(annotation) is Literal:
         return "|".join(typing.get_args(annotation))
+    if name.endswith("_minutes"):
+        return "MINUTES"
     return {int: "N", float: "SECONDS"}.get(typing.cast(type, annotation), "TEXT")
 
 

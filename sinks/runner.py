@@ -12,6 +12,7 @@ import signal
 import socket
 import threading
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -62,6 +63,8 @@ class SinkConfig:
     """Postgres: what an event without a word on analytics means."""
     migrate: bool = True
     """Postgres: bring the tables up to date at the start."""
+    refresh_every: float = 0.0
+    """Postgres: seconds between refreshes of the materialised views; 0: never."""
 
 
 def schema_name(namespace: str) -> str:
@@ -126,18 +129,31 @@ def run(config: SinkConfig, stop: threading.Event | None = None) -> int:
     progress = Progress(config.instance)
     health = None if config.http_port is None else HealthServer(progress, config.http_port)
     sink: Sink | None = None
+    schedule = ExitStack()
     try:
         sink = make_sink(config)
+        schedule.enter_context(_refreshing(config))
         _sessions(config, sink, progress, stop)
     except StreamgaugeError as error:
         log.critical("%s sink stops: %s", config.kind, error)
         return 1
     finally:
+        schedule.close()
         if sink is not None:
             sink.close()
         if health is not None:
             health.close()
     return 0
+
+
+def _refreshing(config: SinkConfig) -> AbstractContextManager[object]:
+    """What refreshes the views of Postgres meanwhile."""
+    if config.kind != "postgres" or config.refresh_every <= 0:
+        return nullcontext()
+    from streamgauge.sinks.postgres.refreshing import Refreshing
+
+    schema = schema_name(config.namespace)
+    return closing(Refreshing(config.target, schema, config.refresh_every))
 
 
 def _sessions(config: SinkConfig, sink: Sink, progress: Progress, stop: threading.Event) -> None:

@@ -1,6 +1,7 @@
 """Every Prometheus metric of the sinks. Scrape `/metrics` of the runner.
 
-All carry the label `sink` (postgres, redis, archive).
+All carry the label `sink` (postgres, redis, archive), but those of the materialised views, which
+only the Postgres sink has.
 """
 
 from __future__ import annotations
@@ -38,3 +39,16 @@ REJECTS = Counter("streamgauge_sink_rejects_total", "Undecodable records.", ["si
 
 # 1 while the target answers.
 TARGET_UP = Gauge("streamgauge_sink_target_up", "Whether the target answers.", ["sink"])
+
+# Materialised views refreshed on schedule by this process; others may have done so instead.
+REFRESHES = Counter("streamgauge_views_refreshed_total", "Materialised views refreshed.")
+
+# Looks at which refreshing failed: alert when it grows for longer than an interval.
+REFRESH_FAILURES = Counter("streamgauge_views_failed_total", "Refreshes that failed.")
+
+# How long one round over all views that were due took.
+REFRESH_SECONDS = Histogram(
+    "streamgauge_views_refresh_seconds",
+    "Time of one round of refreshes.",
+    buckets=(0.1, 0.5, 1, 5, 10, 30, 60, 300, 900),
+)

@@ -15,7 +15,7 @@ SETTINGS = ("kafka", "registry", "postgres", "redis", "archive", "namespace", "e
 
 @click.command()
 @click.argument("kind", type=click.Choice(KINDS))
-@configured(*SETTINGS, "consent_default", "dir")
+@configured(*SETTINGS, "consent_default", "refresh_minutes", "dir")
 @click.option(
     "--interval", type=float, metavar="SECONDS", help="Between writes (default: by kind)."
 )
@@ -35,7 +35,8 @@ def sink(
     """Write results to a target of this KIND: postgres, redis or archive.
 
     Rows and position move together, so a crash loses nothing and writes nothing twice; an outage
-    of the target pauses this sink and nothing else.
+    of the target pauses this sink and nothing else. The Postgres sink also refreshes the
+    materialised views, each once in --refresh-minutes however many sinks there are.
 
     \b
     Examples:
@@ -60,6 +61,7 @@ def sink(
         consent_default=settings.consent_default,
         migrate=migrate,
         http_port=http_port,
+        refresh_every=settings.refresh_minutes * 60,
     )
     load_event_modules(settings)
     sys.exit(runner.run(config))

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from streamgauge.sinks import runner
 from streamgauge.sinks.archive.sink import ArchiveSink
 from streamgauge.sinks.errors import Fatal
 from streamgauge.sinks.postgres.sink import PostgresSink
@@ -57,3 +58,12 @@ def test_the_archive_knows_its_namespace(tmp_path: Path) -> None:
     sink = make_sink(config(kind="archive", target=str(tmp_path), namespace="ns"))
     assert isinstance(sink, ArchiveSink)
     assert sink._folder == tmp_path / "ns"
+
+
+def test_views_are_refreshed_beside_the_postgres_sink_only_and_if_asked() -> None:
+    for fields in ({"kind": "redis", "refresh_every": 1.0}, {"kind": "postgres"}):
+        with runner._refreshing(config(**fields)) as schedule:
+            assert schedule is None
+    nowhere = {"kind": "postgres", "target": "postgresql://127.0.0.1:1/x"}
+    with runner._refreshing(config(**nowhere, refresh_every=3600.0)) as schedule:
+        assert schedule is not None
