@@ -1,7 +1,6 @@
 """Records to Kafka, or to the spool while Kafka is away: durable, or reported not to be.
 
-Upstream: `app.py` with a request's records. Downstream: librdkafka's producer (idempotent, all
-in-sync replicas), `producers/spool.py`.
+Upstream: `events.py` with a request's records. Downstream: `producing.py`, `producers/spool.py`.
 
     Kafka acknowledges ──────────────────────────────> STORED
     it does not within ack_seconds ──> away ──> spool, fsynced ──> STORED
@@ -11,8 +10,7 @@ in-sync replicas), `producers/spool.py`.
 
 Invariants: STORED is said after the acknowledgement or the fsync, never before. A record may be in
 Kafka and in the spool (its acknowledgement was late): events are counted once by their id. All of
-this runs in the event loop but for the spool's disk; librdkafka's callbacks come by `_serve`, a
-timer that turns while anything is outstanding.
+this runs in the event loop but for the spool's disk.
 """
 
 from __future__ import annotations
@@ -22,28 +20,19 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException
 
-from streamgauge.producers.partitioner import PARTITIONER
-from streamgauge.schemas.topics import DEAD_LETTERS, EVENTS, qualified
 from streamgauge.serving.collector import telemetry
-from streamgauge.serving.collector.errors import CollectorError
 from streamgauge.serving.collector.intake import Record
+from streamgauge.serving.collector.producing import Failed, Producing, refused
 
 logger = logging.getLogger(__name__)
 
 Outcome = Literal["stored", "retry", "refused"]
 
-SERVE_S = 0.002
-IDLE_S = 0.5
 PROBE_S = 1.0
 TELL_S = 10.0
 CLOSE_S = 10.0
-QUEUE_MESSAGES = 200_000
-QUEUE_KBYTES = 128 << 10
-
-REFUSED = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
-"""Sending these again is no help."""
 
 
 class Buffer(Protocol):
@@ -70,27 +59,6 @@ class Buffer(Protocol):
         """Let go of the files."""
 
 
-class _Request:
-    """The records of one request that are on their way."""
-
-    __slots__ = ("failed", "left", "resolved")
-
-    def __init__(self, resolved: asyncio.Future[None]) -> None:
-        self.left = 1  # the sender itself, until it has produced them all
-        self.failed: dict[bytes, KafkaError] = {}  # by value
-        self.resolved = resolved
-
-    def delivered(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None:
-            self.failed[message.value() or b""] = error
-        self.done()
-
-    def done(self) -> None:
-        self.left -= 1
-        if not self.left and not self.resolved.done():
-            self.resolved.set_result(None)
-
-
 class Delivery:
     """Makes records durable. Used in one event loop, from `start` to `close`."""
 
@@ -103,42 +71,21 @@ class Delivery:
         ack_seconds: float,
         on_fatal: Callable[[], None],
     ) -> None:
-        self._topics = {
-            topic.name: qualified(namespace, topic.name) for topic in (EVENTS, DEAD_LETTERS)
-        }
         self._buffer = buffer
         self._on_fatal = on_fatal
         self.away = False
         self.failed = False
-        self._serving: asyncio.TimerHandle | None = None
         self._draining: asyncio.Task[None] | None = None
         self._probing: asyncio.Task[None] | None = None
         self._closed = False
         self._told = -TELL_S
         self._unreachable: KafkaError | None = None
-        self._producer = Producer(
-            {
-                "bootstrap.servers": kafka,
-                "enable.idempotence": True,
-                "acks": "all",
-                "compression.type": "lz4",
-                "linger.ms": 5,
-                "message.timeout.ms": int(ack_seconds * 1000),
-                "queue.buffering.max.messages": QUEUE_MESSAGES,
-                "queue.buffering.max.kbytes": QUEUE_KBYTES,
-                "reconnect.backoff.max.ms": 1000,
-                "allow.auto.create.topics": False,
-                "partitioner": PARTITIONER,
-                "error_cb": self._error,
-                "log_level": 0,
-            }
-        )
+        self._kafka = Producing(kafka, namespace, ack_seconds=ack_seconds, on_error=self._error)
 
     def start(self) -> None:
         """Begin to serve callbacks, and to send what an earlier process left in the spool."""
         self._loop = asyncio.get_running_loop()
-        self._idle = True
-        self._serving = self._loop.call_later(IDLE_S, self._serve)
+        self._kafka.start()
         if self._unreachable is not None:
             self._lost(self._unreachable)
         if self._buffer is not None and self._buffer.records:
@@ -146,18 +93,7 @@ class Delivery:
 
     def check(self, timeout: float) -> None:
         """Before `start`: raise a CollectorError if Kafka says that a topic is missing."""
-        for topic in self._topics.values():
-            try:
-                found = self._producer.list_topics(topic, timeout)
-            except KafkaException as error:
-                self._unreachable = error.args[0]
-                return
-            missing = found.topics[topic].error
-            if missing is not None:
-                raise CollectorError(
-                    f"there is no topic {topic}: {missing.str()}."
-                    " Create the topics first: streamgauge topics create"
-                )
+        self._unreachable = self._kafka.check(timeout)
 
     @property
     def accepts(self) -> bool:
@@ -167,7 +103,7 @@ class Delivery:
     @property
     def outstanding(self) -> int:
         """Records that Kafka has not acknowledged."""
-        return len(self._producer)
+        return self._kafka.outstanding
 
     async def store(self, records: Sequence[Record]) -> list[Outcome]:
         """What became of each record."""
@@ -179,7 +115,7 @@ class Delivery:
         outcomes: list[Outcome] = ["stored"] * len(records)
         unsent = []
         for at, error in failed.items():
-            if error is not None and error.code() in REFUSED:
+            if refused(error):
                 outcomes[at] = "refused"
             else:
                 unsent.append(at)
@@ -194,40 +130,21 @@ class Delivery:
         for task in (self._draining, self._probing):
             if task is not None:
                 task.cancel()
-        deadline = self._loop.time() + CLOSE_S
-        while len(self._producer) and self._loop.time() < deadline:
-            await asyncio.sleep(0.01)
-        if self._serving is not None:
-            self._serving.cancel()
+        await self._kafka.close(CLOSE_S)
         if self._buffer is not None:
             await asyncio.to_thread(self._buffer.close)
 
     @staticmethod
-    def _all(records: Sequence[Record]) -> dict[int, KafkaError | None]:
+    def _all(records: Sequence[Record]) -> Failed:
         return dict.fromkeys(range(len(records)))
 
-    async def _send(self, records: Sequence[Record]) -> dict[int, KafkaError | None]:
-        """Produce and wait; returns the records that are not in Kafka, with the reason."""
-        request = _Request(self._loop.create_future())
-        failed: dict[int, KafkaError | None] = {}
-        produce, topics, delivered = self._producer.produce, self._topics, request.delivered
-        for at, record in enumerate(records):
-            try:
-                produce(topics[record.topic], record.value, record.key, on_delivery=delivered)
-                request.left += 1
-            except BufferError:
-                failed |= dict.fromkeys(range(at, len(records)))
+    async def _send(self, records: Sequence[Record]) -> Failed:
+        """To Kafka, which is away when it does not take them."""
+        failed = await self._kafka.send(records)
+        for error in failed.values():
+            if error is not None and not refused(error):
+                self._lost(error)
                 break
-            except KafkaException as error:
-                failed[at] = error.args[0]
-        request.done()
-        self._serve_soon()
-        await request.resolved
-        if request.failed:
-            if not all(error.code() in REFUSED for error in request.failed.values()):
-                self._lost(next(iter(request.failed.values())))
-            values = request.failed
-            failed |= {at: values[r.value] for at, r in enumerate(records) if r.value in values}
         return failed
 
     async def _spooled(self, records: Sequence[Record]) -> bool:
@@ -256,7 +173,7 @@ class Delivery:
         while self.away:
             await asyncio.sleep(PROBE_S)
             try:
-                await asyncio.to_thread(self._producer.list_topics, self._topics[EVENTS.name], 2.0)
+                await asyncio.to_thread(self._kafka.ask)
             except KafkaException:
                 continue
             logger.info("Kafka is back")
@@ -278,8 +195,7 @@ class Delivery:
         pause = 0.1
         while records := await self._buffer.head():
             failed = await self._send(records)
-            refused = {at for at, error in failed.items() if error and error.code() in REFUSED}
-            if refused != set(failed):
+            if not all(map(refused, failed.values())):
                 await asyncio.sleep(pause)
                 pause = min(2.0, pause * 2)
                 continue
@@ -287,7 +203,7 @@ class Delivery:
                 logger.info("Kafka is back: sending the spool")
             pause = 0.1
             self._is_away(False)
-            for at in refused:
+            for at in failed:
                 telemetry.LOST.inc()
                 logger.error(
                     "lost: Kafka refused a record of %d bytes that was answered ok and spooled;"
@@ -295,17 +211,6 @@ class Delivery:
                     len(records[at].value),
                 )
             await self._buffer.advance()
-
-    def _serve_soon(self) -> None:
-        if self._idle and self._serving is not None:
-            self._serving.cancel()
-            self._idle = False
-            self._serving = self._loop.call_later(SERVE_S, self._serve)
-
-    def _serve(self) -> None:
-        self._producer.poll(0)
-        self._idle = not len(self._producer)
-        self._serving = self._loop.call_later(IDLE_S if self._idle else SERVE_S, self._serve)
 
     def _error(self, error: KafkaError) -> None:
         if error.fatal():

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from streamgauge.serving.collector import delivery
+from streamgauge.serving.collector import delivery, producing
 from streamgauge.serving.collector.delivery import Delivery
 from streamgauge.serving.collector.intake import Record
 
@@ -34,11 +34,15 @@ class Producer:
     answers: Callable[[bytes], KafkaError | None]
     metadata: KafkaError | None = None
 
+    apart: KafkaError | None = TOO_LARGE
+    """The answer to what is sent apart."""
+
     def __init__(self, settings: dict[str, Any]) -> None:
         self.settings = settings
         self.queue: deque[tuple[bytes, Any]] = deque()
         self.log: list[tuple[str, bytes]] = []
-        self.answers = lambda value: None
+        sent_apart = settings.get("batch.num.messages") == 1
+        self.answers = lambda value: Producer.apart if sent_apart else None
 
     def produce(self, topic: str, value: bytes, key: bytes, on_delivery: Any) -> None:
         if len(self.queue) >= self.room:
@@ -96,14 +100,14 @@ Test = Callable[[Delivery, Producer], Any]
 @pytest.fixture
 def on(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Runs a test's coroutine on a delivery with a spool, or without."""
-    monkeypatch.setattr(delivery, "Producer", Producer)
+    monkeypatch.setattr(producing, "Producer", Producer)
     monkeypatch.setattr(delivery, "PROBE_S", 0.01)
 
     def run(test: Test, buffer: Waiting | None = None) -> None:
         async def main() -> None:
             made = Delivery("k:1", "ns", buffer=buffer, ack_seconds=1, on_fatal=lambda: None)
             made.start()
-            await test(made, made._producer)  # type: ignore[arg-type]
+            await test(made, made._kafka._together)  # type: ignore[arg-type]
             await made.close()
 
         asyncio.run(main())
@@ -157,6 +161,19 @@ def test_a_record_that_librdkafka_refuses_is_refused(on: Callable[..., None]) ->
     async def test(made: Delivery, producer: Producer) -> None:
         producer.refuses = TOO_LARGE
         assert await made.store(RECORDS[:1]) == ["refused"]
+
+    on(test)
+
+
+def test_a_small_record_is_not_refused_for_the_batch_it_was_in(
+    on: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(made: Delivery, producer: Producer) -> None:
+        producer.answers = {b"a": TOO_LARGE, b"b": TOO_LARGE, b"c": None}.__getitem__
+        monkeypatch.setattr(Producer, "apart", None)
+        assert await made.store(RECORDS) == ["stored"] * 3
+        monkeypatch.setattr(Producer, "apart", TOO_LARGE)
+        assert await made.store(RECORDS) == ["refused", "refused", "stored"]
 
     on(test)
 
