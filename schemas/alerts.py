@@ -12,6 +12,9 @@ minutes of metrics to them, and the CLI. A file reads
         side: above           # or: below
         yellow: {value: 1, minutes: 5}
         red: {value: 5, minutes: 2}
+    policies:                 # what is done about flags of users, beside telling; default: nothing
+      - {detector: bot, severity: red, throttle: 10}    # events a minute that are let in
+    except_users: [monitor-1]
 
 Invariant: levels are complete and correct once loaded, or loading fails with every problem, its
 line and what is allowed.
@@ -61,6 +64,42 @@ class Alert(BaseModel):
     red: Limit | None = None
 
 
+UserDetector = Literal["cap", "burst", "bot", "impossible"]
+Severity = Literal["yellow", "red"]
+
+
+class Policy(BaseModel):
+    """What is done about a flag of a user while it lasts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    detector: UserDetector
+    severity: Severity = "yellow"
+    """From this one on."""
+    throttle: Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+    """Events a minute that the collector lets in; 0: none."""
+
+
+class Policies(BaseModel):
+    """All of them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    policies: tuple[Policy, ...] = ()
+    except_users: frozenset[str] = frozenset()
+
+    def throttle(self, user: str, detector: str, severity: str) -> float | None:
+        """The strictest rate for a flag; None to let it be."""
+        if user in self.except_users:
+            return None
+        rates = (
+            policy.throttle
+            for policy in self.policies
+            if policy.detector == detector and (policy.severity == "yellow" or severity == "red")
+        )
+        return min(rates, default=None)
+
+
 class AlertFile(BaseModel):
     """A whole file."""
 
@@ -68,6 +107,8 @@ class AlertFile(BaseModel):
 
     extends: str = "default"
     alerts: tuple[Alert, ...] = ()
+    policies: tuple[Policy, ...] = ()
+    except_users: frozenset[str] = frozenset()
 
 
 @cache
@@ -88,6 +129,14 @@ def load_alerts(
     named = {alert.name: alert for alert in presets().get(file.extends, ())}
     named |= {alert.name: alert for alert in file.alerts}
     return tuple(named.values())
+
+
+def load_policies(source: Path | str | None, definitions: Definitions) -> Policies:
+    """What a file does about users; nothing without one."""
+    if source is None:
+        return Policies()
+    file, _ = load(source, "<text>", AlertFile, _explained, lambda file: _faults(file, definitions))
+    return Policies(policies=file.policies, except_users=file.except_users)
 
 
 def chosen(source: Path | None, definitions: Definitions) -> tuple[Alert, ...]:
@@ -135,7 +184,8 @@ def _explained(error: Any) -> Fault:
     place = str(path[-1]) if path else "the file"
     match error["type"]:
         case "extra_forbidden":
-            models: dict[int, type[BaseModel]] = {1: AlertFile, 3: Alert}
+            entry = Policy if path[0] == "policies" else Alert
+            models: dict[int, type[BaseModel]] = {1: AlertFile, 3: entry}
             inside = models.get(len(path), Limit)
             return path, f"unknown key {place}: {suggest(place, inside.model_fields)}"
         case "missing":

@@ -61,6 +61,27 @@ class Anomaly:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Action:
+    """What is done about a flag of a user while it lasts, by policy; in force until it has ended or
+    was undone."""
+
+    action: str
+    """throttle."""
+    user_id: str
+    anomaly_id: str
+    detector: str
+    severity: str
+    rate: float
+    """Events a minute that are let in; 0: none."""
+    started_at: Time
+    ended_at: Time | None
+    undone_at: Time | None
+    """By the clock of whoever undid it."""
+    undone_by: str | None
+    note: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AnomalyState:
     """The detectors' memory of one series, or a flag of a user that stands; without a series, the
     points of a minute; without a minute, how far a partition is."""

@@ -54,6 +54,7 @@ RECORDS: dict[str, type] = {
         experiment_records.ExperimentResult,
         anomaly_records.AnomalyPoint,
         anomaly_records.Anomaly,
+        anomaly_records.Action,
         anomaly_records.AnomalyState,
     )
 }

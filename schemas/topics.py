@@ -192,6 +192,13 @@ ANOMALIES = Topic(
     cleanup="compact",
     description="Flags: what is not as usual, from when to when; latest wins.",
 )
+ACTIONS = Topic(
+    name="actions",
+    key="action|user_id|anomaly_id",
+    records=("Action",),
+    cleanup="compact",
+    description="What is done about users by policy, for the collector; latest wins.",
+)
 ANOMALY_USERS = Topic(
     name="anomaly-users",
     key="user|detector",
@@ -252,6 +259,7 @@ TOPICS: Mapping[str, Topic] = {
         EXPERIMENT_RESULTS,
         ANOMALY_POINTS,
         ANOMALIES,
+        ACTIONS,
         ANOMALY_STATE,
         ANOMALY_USERS,
     )
@@ -306,10 +314,11 @@ def create_topics(
         found = _partitions(admin, wanted, timeout)
         missing = [name for name in wanted if name not in found]
         count = partitions or max(found.values(), default=EVENTS.partitions)
-        _create(admin, {name: wanted[name] for name in missing}, count, replication, timeout)
+        absent = {name: wanted[name] for name in missing}
+        created = _create(admin, absent, count, replication, timeout)
         found |= _await_created(admin, missing, timeout)
         if not embedded:
-            _check_time(admin, [name for name in wanted if name not in missing], timeout)
+            _check_time(admin, [name for name in wanted if name not in created], timeout)
     except KafkaException as error:
         where = kafka_conf.get("bootstrap.servers")
         raise TopicError(f"topics could not be created at {where}: {error}") from error
@@ -334,16 +343,20 @@ def _partitions(admin: AdminClient, names: Iterable[str], timeout: float) -> dic
 
 def _create(
     admin: AdminClient, topics: Mapping[str, Topic], count: int, replication: int, timeout: float
-) -> None:
+) -> set[str]:
+    """Returns those that nobody else has created meanwhile."""
     if not topics:
-        return
+        return set()
     new = [NewTopic(name, count, replication, config=config(t)) for name, t in topics.items()]
-    for future in admin.create_topics(new, operation_timeout=timeout).values():
+    created = set()
+    for name, future in admin.create_topics(new, operation_timeout=timeout).items():
         try:
             future.result()
+            created.add(name)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # somebody was faster
                 raise
+    return created
 
 
 def _await_created(admin: AdminClient, names: list[str], timeout: float) -> dict[str, int]:

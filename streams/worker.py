@@ -125,6 +125,7 @@ def build(config: WorkerConfig) -> App:
         load_event_module(module)
     definitions = load_definitions(config.definitions) if config.definitions else builtin()
     levels = alerts.chosen(config.alerts, definitions)
+    policies = alerts.load_policies(config.alerts, definitions)
     rules = segments.load_rules(config.segments) if config.segments else segments.builtin()
     registry = open_registry(config.registry)
     kafka = {"bootstrap.servers": config.kafka}
@@ -168,6 +169,7 @@ def build(config: WorkerConfig) -> App:
                 ),
                 UserWatch(
                     registry,
+                    policies=policies,
                     lateness_ms=config.lateness_ms,
                     consent_default=config.consent_default,
                 ),

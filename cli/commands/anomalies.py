@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from streamgauge.cli import anomaly_table, output
+from streamgauge.cli import action_table, anomaly_table, output
 from streamgauge.cli.errors import CommandError
 from streamgauge.cli.settings import Settings, configured
 from streamgauge.schemas.alerts import load_alerts
@@ -39,6 +39,8 @@ def anomalies() -> None:
       streamgauge anomalies list --active
       streamgauge anomalies explain 3f9a
       streamgauge anomalies ack 3f9a --note "deploy of 14:00"
+      streamgauge anomalies actions --active
+      streamgauge anomalies undo 3f9a --note "our own monitoring"
       streamgauge anomalies detect --file requests.csv
       streamgauge anomalies detect --file cpu.csv --signal cpu --json
       streamgauge anomalies detect --file today.csv --state cpu.state
@@ -47,7 +49,10 @@ def anomalies() -> None:
     """
 
 
-for command in (anomaly_table.list_, anomaly_table.explain, anomaly_table.ack):
+for command in (
+    *(anomaly_table.list_, anomaly_table.explain, anomaly_table.ack),
+    *(action_table.actions, action_table.undo),
+):
     anomalies.add_command(command)
 
 

@@ -26,7 +26,7 @@ from streamgauge.cli.verify.postgres import Tables
 from streamgauge.cli.verify.report import Comparison, Difference
 from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.metrics import GAMMA, Grain, Metric
-from streamgauge.schemas.topics import ANOMALIES, ANOMALY_POINTS
+from streamgauge.schemas.topics import ACTIONS, ANOMALIES, ANOMALY_POINTS
 
 _ENTRY = struct.Struct("<Iq")
 _ZERO = 1 << 17
@@ -35,6 +35,15 @@ _COLUMNS = (
     " (extract(epoch FROM ended_at) * 1000)::bigint, severity, expected, observed, score, version"
 )
 _FIELDS = ("anomaly_id", "started_at", "ended_at", "severity", "expected", "observed", "score")
+
+_OF_FLAG = ("user_id", "detector", "severity", "started_at", "ended_at")
+_ACTED = ("severity", "rate", "started_at", "ended_at", "undone_at", "undone_by")
+_ACTION_COLUMNS = (
+    "action, user_id, anomaly_id, severity, rate,"
+    " (extract(epoch FROM started_at) * 1000)::bigint,"
+    " (extract(epoch FROM ended_at) * 1000)::bigint,"
+    " (extract(epoch FROM undone_at) * 1000)::bigint, undone_by"
+)
 
 Points = Mapping[tuple[int, CellKey], Cell]
 
@@ -122,6 +131,49 @@ def compare_anomalies(
         if told.get(key) != found.get(key)
     ]
     yield Comparison(target="postgres.anomalies", keys=len(told), differences=differences)
+
+
+def compare_actions(
+    config: VerifyConfig, log: Log, codec: Codec, tables: Tables | None
+) -> Iterator[Comparison]:
+    """Each action is of a flag of its user, and ends with it; the table is the topic."""
+    topic = config.topic(ACTIONS.name)
+    if not log.exists(topic):
+        return
+    rows = [codec.decode(value).record for value in log.last_values(topic).values()]
+    flags = {}
+    for value in log.last_values(config.topic(ANOMALIES.name)).values():
+        row = codec.decode(value).record
+        flags[row["anomaly_id"]] = row
+    differences = []
+    for row in rows:
+        flag = flags.get(row["anomaly_id"])
+        known = None if flag is None else tuple(flag[name] for name in _OF_FLAG)
+        if known != (said := tuple(row[name] for name in _OF_FLAG)) and row["undone_at"] is None:
+            key = f"{row['action']}|{row['user_id']}|{row['anomaly_id']}"
+            expected = NOTHING if known is None else str(known)
+            differences.append(
+                Difference(target=ACTIONS.name, key=key, expected=expected, found=str(said))
+            )
+    yield Comparison(target=ACTIONS.name, keys=len(rows), differences=differences)
+    if tables is None:
+        return
+    told = {(r["action"], r["user_id"], r["anomaly_id"]): tuple(r[n] for n in _ACTED) for r in rows}
+    found = {tuple(row[:3]): tuple(row[3:]) for row in tables.select("actions", _ACTION_COLUMNS)}
+    yield Comparison(
+        target="postgres.actions",
+        keys=len(told),
+        differences=[
+            Difference(
+                target="postgres.actions",
+                key="|".join(key),
+                expected=str(told.get(key, NOTHING)),
+                found=str(found.get(key, NOTHING)),
+            )
+            for key in sorted(told.keys() | found.keys())
+            if told.get(key) != found.get(key)
+        ],
+    )
 
 
 def values(grain: Grain, parts: bytes) -> dict[str, Cell]:

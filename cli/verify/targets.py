@@ -108,6 +108,7 @@ class Targets:
             *session_targets.TABLES,
             *profile_targets.TABLES,
             topics.ANOMALIES.name,
+            topics.ACTIONS.name,
         ):
             topic = self._config.topic(name)
             if not self.log.exists(topic):
@@ -115,7 +116,7 @@ class Targets:
             end = self.log.bounds(topic)[1]
             if self.tables:
                 waiting.reader("the Postgres sink", topic, end, partial(self.tables.offsets, name))
-            if self._counters and name in (METRICS, *segment_targets.SETS):
+            if self._counters and name in (METRICS, *segment_targets.SETS, *profile_targets.HASHES):
                 offsets = partial(self._counters.offsets, end, name)
                 waiting.reader("the Redis sink", topic, end, offsets)
 
@@ -139,6 +140,8 @@ class Targets:
         if self.tables and expected.experiments:  # no events come any more
             yield from anomalies.compare_anomalies(self._config, self.log, codec, self.tables)
         if expected.experiments:
+            yield from anomalies.compare_actions(self._config, self.log, codec, self.tables)
+        if expected.experiments:
             yield from experiment_targets.compare_experiments(
                 expected.experiments, self._config, self.log, codec, self.tables
             )
@@ -150,7 +153,7 @@ class Targets:
             )
         if expected.users:
             yield from profile_targets.compare_profiles(
-                expected.users, self._config, self.log, codec, self.tables
+                expected.users, self._config, self.log, codec, self.tables, self._counters
             )
             yield from segment_targets.compare_segments(
                 expected.users.membership,

@@ -1,7 +1,7 @@
-"""Anomalies as rows: one a flag, as it was told last.
+"""Anomalies as rows: one a flag, as it was told last; and what is done about users.
 
-Upstream: decoded batches of the topic `anomalies`. Downstream: the sink. Who has taken notice of
-one stands in `anomaly_acks`, which the sink does not touch.
+Upstream: decoded batches of the topics `anomalies` and `actions`. Downstream: the sink. Who has
+taken notice of one stands in `anomaly_acks`, which the sink does not touch.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import polars as pl
 from streamgauge.sinks.postgres.columns import clean, json_text, source, time
 
 ANOMALY = ("series", "detector", "started_at")
+ACTION = ("action", "user_id", "anomaly_id")
 
 
 def anomaly_rows(frame: pl.DataFrame) -> pl.DataFrame:
@@ -19,5 +20,16 @@ def anomaly_rows(frame: pl.DataFrame) -> pl.DataFrame:
         *("anomaly_id", "series", "metric", pl.col("dimensions").pipe(json_text), "user_id"),
         *("detector", "severity", pl.col("started_at", "ended_at").pipe(time)),
         *("expected", "observed", "score", "points", "version", "is_final"),
+        *source(),
+    ).pipe(clean)
+
+
+def action_rows(frame: pl.DataFrame) -> pl.DataFrame:
+    """As written last."""
+    return frame.select(
+        *ACTION,
+        *("detector", "severity", "rate"),
+        pl.col("started_at", "ended_at", "undone_at").pipe(time),
+        *("undone_by", "note"),
         *source(),
     ).pipe(clean)

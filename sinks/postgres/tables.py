@@ -16,7 +16,12 @@ from typing import Any
 
 import polars as pl
 
-from streamgauge.sinks.postgres.anomaly_tables import ANOMALY, anomaly_rows
+from streamgauge.sinks.postgres.anomaly_tables import (
+    ACTION,
+    ANOMALY,
+    action_rows,
+    anomaly_rows,
+)
 from streamgauge.sinks.postgres.columns import clean, hexed, json_text, source, time
 from streamgauge.sinks.postgres.experiment_tables import (
     EXPOSURE_COLUMNS,
@@ -138,6 +143,12 @@ def tables(*, consent_default: str = "granted") -> Mapping[str, Table]:
             times=("started_at", "ended_at"),
             rows=anomaly_rows,
         ),
+        "actions": Table(
+            name="actions",
+            key=ACTION,
+            times=("started_at", "ended_at", "undone_at"),
+            rows=action_rows,
+        ),
         "user-profiles": Table(
             name="user_profiles",
             key=("user_id",),
@@ -197,6 +208,7 @@ COLUMNS: Mapping[str, frozenset[str] | None] = {
     "exposures": EXPOSURE_COLUMNS,
     "experiment-results": None,
     "anomalies": None,
+    "actions": None,
     "user-profiles": PROFILE_COLUMNS,
     "daily-analytics": DAY_COLUMNS,
     "user-links": None,

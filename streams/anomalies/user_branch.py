@@ -1,8 +1,9 @@
 """Users that are not as people are, as a branch of the first stage.
 
-Upstream: accepted events (`streams/branch.py`). Downstream: the topic `anomalies`. What is asked is
-in `users.py`; here are minutes of users from frames, the state and its stable copy. The changelog
-`anomaly-users` has the flags that stand; minutes of users are read again.
+Upstream: accepted events (`streams/branch.py`). Downstream: the topic `anomalies`; and `actions`,
+what policies do about it. What is asked is in `users.py`; here are minutes of users from frames,
+the state and its stable copy. The changelog `anomaly-users` has the flags that stand; minutes of
+users are read again.
 
 Invariants: only who may be identified is looked at; a user's minutes and flags stay in one source
 partition.
@@ -17,16 +18,17 @@ from dataclasses import asdict, dataclass, field, replace
 import numpy as np
 import polars as pl
 
-from streamgauge.schemas.anomaly_records import Anomaly, AnomalyState
+from streamgauge.schemas.alerts import Policies
+from streamgauge.schemas.anomaly_records import Action, Anomaly, AnomalyState
 from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.consent import ConsentDefault
 from streamgauge.schemas.consent_columns import identifiable_rows
 from streamgauge.schemas.encoder import Encoder
 from streamgauge.schemas.registry import Registry
-from streamgauge.schemas.topics import ANOMALIES, ANOMALY_USERS
+from streamgauge.schemas.topics import ACTIONS, ANOMALIES, ANOMALY_USERS
 from streamgauge.schemas.watched import SETTLE_MS
 from streamgauge.streams import packing
-from streamgauge.streams.anomalies import outputs, users
+from streamgauge.streams.anomalies import actions, outputs, users
 from streamgauge.streams.anomalies.users import BUSY, MINUTE_MS, Judged, Minute, Standing, Who
 from streamgauge.streams.branch import Accepted, Branch, Horizon
 from streamgauge.streams.engine.task import Output
@@ -38,6 +40,7 @@ from streamgauge.streams.metrics.runs import Run, Runs
 Array = np.ndarray
 
 FORMAT = 2
+NO_POLICIES = Policies()
 DAY_MS = 86_400_000
 _IMPOSSIBLE = (
     (pl.col("duration_ms") < 0)
@@ -93,7 +96,9 @@ class UserWatch(Branch):
         lateness_ms: int,
         consent_default: ConsentDefault = "granted",
         settle_ms: int = SETTLE_MS,
+        policies: Policies = NO_POLICIES,
     ) -> None:
+        self._policies = policies
         self._settle = min(settle_ms, lateness_ms)
         # Earlier minutes may not be read again after a restart.
         self._remembered = min(
@@ -103,6 +108,7 @@ class UserWatch(Branch):
         self.identity = json.dumps(["user anomalies", FORMAT, self._settle, consent_default])
         self._codec = Codec(registry)
         self._anomalies = Encoder(registry, ANOMALIES.name, Anomaly)
+        self._actions = Encoder(registry, ACTIONS.name, Action)
         self._states = Encoder(registry, ANOMALY_USERS.name, AnomalyState)
         self._stable = self._state = State()
         self._loaded: set[int] = set()
@@ -132,6 +138,8 @@ class UserWatch(Branch):
         words = [each.word for each in told if each.word is not None]
         if words:
             yield outputs.anomalies(words, self._anomalies)
+            if acted := actions.actions_of(words, self._policies):
+                yield actions.output(acted, self._actions)
         if told:
             last = {each.place: each.standing for each in told}
             rows = [

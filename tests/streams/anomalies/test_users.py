@@ -9,8 +9,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from streamgauge.schemas.alerts import load_policies
+from streamgauge.schemas.codec import Codec
+from streamgauge.schemas.metrics import builtin
 from streamgauge.schemas.registry import open_registry
 from streamgauge.streams.anomalies import users
+from streamgauge.streams.anomalies.actions import actions_of
 from streamgauge.streams.anomalies.user_branch import UserWatch
 from streamgauge.streams.anomalies.users import Judged, Minute
 from streamgauge.streams.branch import Accepted
@@ -144,3 +148,59 @@ def test_evenness_is_one_for_a_clock_and_not_for_people() -> None:
     )
     even = [abs(minute.evenness - 1) <= users.COMB for minute in people]
     assert sum(even) < 0.25 * len(even)
+
+
+POLICIES = """
+policies:
+  - {detector: cap, throttle: 60}
+  - {detector: cap, severity: red, throttle: 0}
+except_users: [monitor]
+"""
+
+
+def acted(user: str, counts: list[int]) -> list[dict[str, Any]]:
+    """What policies do about a user with so many events in each minute."""
+    minutes = [((0, user), Minute(START + at * MINUTE, n, 0.0, 0)) for at, n in enumerate(counts)]
+    told = users.judge(Judged(), minutes, {0: START + len(counts) * MINUTE})[1]
+    words = [each.word for each in told if each.word is not None]
+    return actions_of(words, load_policies(POLICIES, builtin()))
+
+
+def test_a_policy_throttles_as_long_as_the_flag_lasts_and_harder_when_it_gets_worse() -> None:
+    rows = acted("u", [130, 700, 1, 1, 1, 1, 1])
+    assert [(row["rate"], row["severity"], row["ended_at"]) for row in rows] == [
+        (60, "yellow", None),
+        (0, "red", None),
+        (0, "red", START + 2 * MINUTE),
+    ]
+    assert {(row["action"], row["user_id"], row["started_at"]) for row in rows} == {
+        ("throttle", "u", START)
+    }
+    assert len({row["anomaly_id"] for row in rows}) == 1
+    assert acted("monitor", [700]) == []
+
+
+def test_an_action_goes_out_with_its_flag() -> None:
+    registry = open_registry("mock://user-watch")
+    policies = load_policies(POLICIES, builtin())
+    watch = UserWatch(registry, lateness_ms=3_600_000, policies=policies)
+    watch._wanted = lambda: pl.lit(True)  # type: ignore[method-assign]
+    times = [START + at * 100 for at in range(200)]
+    frame = pl.DataFrame(
+        {
+            "partition": pl.Series([0] * 200, dtype=pl.Int32),
+            "timestamp": times,
+            "user_key": ["u"] * 200,
+            "duration_ms": pl.Series([None] * 200, dtype=pl.Float64),
+            "position_ms": pl.Series([None] * 200, dtype=pl.Float64),
+        }
+    )
+    accepted = Accepted(
+        frame=frame, watermark=np.full(200, NONE), watermarks={0: START + 3 * MINUTE}
+    )
+    watch.process(accepted)
+    told = {output.topic: output for output in watch.flush(0.0, {})}
+    assert set(told) == {"anomalies", "actions", "anomaly-users"}
+    row = Codec(registry).decode(told["actions"].values[0] or b"").record
+    assert told["actions"].keys == [f"throttle|u|{row['anomaly_id']}".encode()]
+    assert (row["rate"], row["ended_at"], row["undone_at"]) == (60, None, None)
