@@ -38,7 +38,7 @@ from streamgauge.schemas.topics import EVENTS, TOPICS, qualified
 PARTITIONS = EVENTS.partitions
 SAY_EVERY = 5.0
 LOOK = 0.05
-SETTLE_SECONDS = 90.0
+SETTLE_SECONDS = 180.0
 DRAIN_SECONDS = 600.0
 REPLAY = f"{NAMESPACE}-replay"
 AHEAD_SECONDS = 2.0

@@ -27,7 +27,8 @@ from streamgauge.cli.verify.errors import CutNotCoveredError
 from streamgauge.producers.files import FORMATS
 
 LOOK_SECONDS = 0.5
-SETTLE_SECONDS = 60.0
+PATIENCE = 120.0
+"""Seconds without any progress: a worker on a busy machine takes long to start."""
 SPAN_MS = 6 * 3_600_000
 
 
@@ -138,7 +139,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 def _verify(stack: Stack, source: Source, view: View) -> Report:
     """Recompute and compare, with the figures going on meanwhile."""
     archive = Path(stack.addresses["archive"]) if stack.embedded else None
-    config = configuration(stack.settings, archive=archive, timeout=30.0)
+    config = configuration(stack.settings, archive=archive, timeout=PATIENCE)
     reader = _reader(stack)
     looked = 0.0
     figures = Figures()
@@ -152,7 +153,7 @@ def _verify(stack: Stack, source: Source, view: View) -> Report:
             view.update(stage + far, source.sent.read, figures)
 
     try:
-        deadline = time.monotonic() + SETTLE_SECONDS
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 return verify(config, progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -57,14 +58,22 @@ def test_a_broker_that_is_not_there_is_named() -> None:
         create_topics({"bootstrap.servers": "127.0.0.1:1", "log_level": 0}, "ns", timeout=0.5)
 
 
+def there(kafka: str, topic: NewTopic) -> None:
+    """Creates a topic and waits until the broker lists it, which is not at once."""
+    admin = AdminClient({"bootstrap.servers": kafka})
+    admin.create_topics([topic])[topic.topic].result()
+    deadline = time.monotonic() + 60
+    while topic.topic not in admin.list_topics(timeout=60).topics:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 @pytest.mark.kafka
 class TestRealKafka:
     def test_missing_topics_are_created_and_existing_ones_left(
         self, kafka: str, namespace: str
     ) -> None:
-        admin = AdminClient({"bootstrap.servers": kafka})
-        events = NewTopic(f"{namespace}.events", 2, 1, config=config(TOPICS["events"]))
-        admin.create_topics([events])[events.topic].result()
+        there(kafka, NewTopic(f"{namespace}.events", 2, 1, config=config(TOPICS["events"])))
         expected = {f"{namespace}.{name}": 2 for name in TOPICS}
         assert create(kafka, namespace) == expected
         assert create(kafka, namespace) == expected
@@ -85,10 +94,8 @@ class TestRealKafka:
             create(kafka, namespace, 3)
 
     def test_a_topic_with_the_producers_time_is_refused(self, kafka: str, namespace: str) -> None:
-        admin = AdminClient({"bootstrap.servers": kafka})
-        name = f"{namespace}.events"
         stamped = {"message.timestamp.type": "CreateTime"}
-        admin.create_topics([NewTopic(name, 4, 1, config=stamped)])[name].result()
+        there(kafka, NewTopic(f"{namespace}.events", 4, 1, config=stamped))
         with pytest.raises(TopicError, match=r"CreateTime; set it to LogAppendTime"):
             create(kafka, namespace)
 

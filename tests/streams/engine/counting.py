@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from confluent_kafka import Consumer, IsolationLevel, Producer, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 APP = Path(__file__).with_name("counting_app.py")
@@ -102,13 +102,14 @@ class Counting:
             }
         )
         consumer.assign([TopicPartition(self.topic(topic), p, 0) for p in range(PARTITIONS)])
-        rows, ended = [], 0
-        while ended < PARTITIONS:
+        rows: list[tuple[int, bytes, bytes]] = []
+        ended: set[int] = set()
+        while len(ended) < PARTITIONS:
             for message in consumer.consume(5000, 1):
-                if message.error():
-                    ended += 1
-                else:
+                if message.error() is None:
                     rows.append((message.partition(), message.key(), message.value()))
+                elif message.error().code() == KafkaError._PARTITION_EOF:
+                    ended.add(message.partition())
         consumer.close()
         return rows
 
