@@ -34,6 +34,7 @@ from streamgauge.serving.collector.intake import Intake
 from streamgauge.serving.collector.keys import KeyRing, load
 from streamgauge.serving.collector.openapi import document
 from streamgauge.serving.collector.settings import CollectorConfig
+from streamgauge.serving.collector.throttles import Reader, Throttles
 from streamgauge.serving.collector.waiting import SpoolBuffer
 
 logger = logging.getLogger(__name__)
@@ -53,9 +54,11 @@ class Collector:
         self.draining = False
         self._modified = 0.0
         instance = f"{socket.gethostname()}-{config.process}"
+        registry, throttles = open_registry(config.registry), Throttles()
         self.intake = Intake(
-            open_registry(config.registry), config.limits, config.unknown, instance=instance
+            registry, config.limits, config.unknown, instance=instance, throttles=throttles
         )
+        self.actions = Reader(config.kafka, config.namespace, registry, throttles.tell)
         self.buffer = None
         if config.spool is not None:
             self.buffer = SpoolBuffer(config.spool, config.spool_bytes)
@@ -80,12 +83,14 @@ class Collector:
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         """From before the first request until after the last."""
         self.delivery.start()
+        self.actions.start()
         tasks = [asyncio.create_task(self._reload()), asyncio.create_task(self.door.turn())]
         try:
             yield
         finally:
             for task in tasks:
                 task.cancel()
+            self.actions.stop()
             await self.delivery.close()
 
     def _keys(self) -> KeyRing:

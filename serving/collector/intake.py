@@ -4,7 +4,7 @@ Upstream: `app.py` with a parsed body. Downstream: `delivery.py`, which makes th
 Pure but for the ids it gives to events without one, and the numbers of dead letters.
 
 Invariants: every event gets exactly one answer, in order; one that is refused says why and is a
-dead letter with what was sent, unless its write key or its type is turned away at the door;
+dead letter with what was sent, unless its write key, type or user is turned away at the door;
 whatever an event is, it takes none of its batch with it. Fields that the sender filled are left
 as they are but for received_at, which is ours, and timestamps of a clock that is known to be wrong.
 """
@@ -35,6 +35,7 @@ from streamgauge.serving.collector.agents import Agent
 from streamgauge.serving.collector.body import fits
 from streamgauge.serving.collector.keys import WriteKey
 from streamgauge.serving.collector.settings import Limits
+from streamgauge.serving.collector.throttles import Throttles
 
 logger = logging.getLogger(__name__)
 
@@ -85,12 +86,14 @@ class Intake:
         unknown: UnknownTypes = KEPT,
         *,
         instance: str = "0",
+        throttles: Throttles | None = None,
     ) -> None:
         self._codec = Codec(registry)
         self._registry = registry
         self._direct: dict[Any, Encode] = {}
         self._limits = limits
         self._unknown = unknown
+        self._throttles = throttles or Throttles()
         self._source = f"collector:{instance}"
         self._numbers = itertools.count(time.time_ns() // 1000)
 
@@ -139,6 +142,10 @@ class Intake:
         if len(value) > limits.event_bytes:
             told = f"{len(value)} bytes, at most {limits.event_bytes}"
             raise InvalidEvent("too_large", None, told)
+        rate = self._throttles.refuses(key.decode(), sender.arrived / 1000)
+        if rate is not None:
+            told = f"this user is held to {rate:g} events a minute"
+            raise InvalidEvent("throttled", None, told, keep=False)
         return Answer(event_id, None, Record(EVENTS.name, key, value))
 
     def _encoded(self, fields: dict[str, Any]) -> Encoded:
