@@ -157,7 +157,7 @@ def topic(config: CollectorConfig) -> Callable[[str], list[dict[str, Any]]]:
 def make_topics(config: CollectorConfig) -> None:
     """On the mock cluster a topic comes into being when asked for."""
     admin = AdminClient({"bootstrap.servers": config.kafka, "log_level": 0})
-    for name in ("events", "dead-letters"):
+    for name in ("events", "dead-letters", "actions"):
         admin.list_topics(f"{config.namespace}.{name}", 10)
 
 
