@@ -11,6 +11,7 @@ import psycopg
 from psycopg import sql
 
 from streamgauge.cli.verify.cells import Cell, CellKey, canonical
+from streamgauge.schemas.view_metrics import ViewMetric
 
 At = tuple[int, int]
 """Partition and offset."""
@@ -69,6 +70,27 @@ class Tables:
         """All rows of a table or view; nothing where there is none yet."""
         query = sql.SQL("SELECT {} FROM {}.{}").format(
             sql.SQL(columns), self._schema, sql.Identifier(table)
+        )
+        try:
+            return self._connection.execute(query).fetchall()
+        except psycopg.errors.UndefinedTable:
+            return []
+
+    def view(self, metric: ViewMetric) -> list[tuple[int, str, float | None]]:
+        """A metric's windows (start in ms), dimensions and values; nothing where it has no view."""
+        name = sql.Identifier
+        dimensions = [sql.SQL("''"), *map(name, metric.dimensions)]
+        where = [sql.SQL("{} = {}").format(name(n), text) for n, text in metric.where.items()]
+        query = sql.SQL(
+            "SELECT (extract(epoch FROM {start}) * 1000)::bigint, concat({dimensions}),"
+            " {value}::double precision FROM {schema}.{view} WHERE {where}"
+        ).format(
+            start=name(metric.start),
+            dimensions=sql.SQL(", ").join(dimensions),
+            value=name(metric.value),
+            schema=self._schema,
+            view=name(metric.view),
+            where=sql.SQL(" AND ").join([sql.SQL("true"), *where]),
         )
         try:
             return self._connection.execute(query).fetchall()

@@ -6,6 +6,7 @@ a new day come little by little, so `verify` looks again. Counts and sums must b
 to the last bits.
 """
 
+import json
 import struct
 from collections.abc import Iterator, Mapping
 from math import isclose
@@ -16,6 +17,7 @@ from streamgauge.cli.verify.config import VerifyConfig
 from streamgauge.cli.verify.log import Log
 from streamgauge.cli.verify.postgres import Tables
 from streamgauge.cli.verify.profiles import DAY_MS, day_of
+from streamgauge.cli.verify.redis import Counters
 from streamgauge.cli.verify.report import Comparison, Difference
 from streamgauge.cli.verify.users import Users
 from streamgauge.schemas.codec import Codec
@@ -24,6 +26,8 @@ from streamgauge.schemas.topics import DAILY_ANALYTICS, USER_LINKS, USER_PROFILE
 
 TABLES = (USER_PROFILES.name, DAILY_ANALYTICS.name, USER_LINKS.name)
 """Topics that the Postgres sink reads."""
+HASHES = (USER_PROFILES.name,)
+"""Those that the Redis sink reads."""
 
 _SAME = 1e-9
 _PROFILE = (
@@ -47,11 +51,20 @@ _DAY_SQL: LiteralString = (
     " tasks_completed, completion_rate, productivity_score, genres"
 )
 
+_HOT = (*_PROFILE, "days_since_last_seen", "preferred_content_types")
+_HOT_DAYS = 30
+"""Who was not seen for longer has no hash."""
+
 Row = Mapping[str, Any]
 
 
 def compare_profiles(
-    users: Users, config: VerifyConfig, log: Log, codec: Codec, tables: Tables | None
+    users: Users,
+    config: VerifyConfig,
+    log: Log,
+    codec: Codec,
+    tables: Tables | None,
+    counters: Counters | None,
 ) -> Iterator[Comparison]:
     """Each target."""
     if not all(log.exists(config.topic(name)) for name in TABLES):
@@ -67,7 +80,7 @@ def compare_profiles(
         whole = log.is_whole(config.topic(comparison.target))
         return comparison if whole else compare.without_missing(comparison)
 
-    profiles, days = _profiles(users), _days(users)
+    profiles, days = profiles_of(users), _days(users)
     links = {
         f"{anonymous}|{user}": {"linked_at": at}
         for (anonymous, user), at in users.profiles.links.items()
@@ -75,6 +88,15 @@ def compare_profiles(
     told: tuple[Mapping[str, Row], ...] = (profiles, days, links)
     for name, expected in zip(TABLES, told, strict=True):
         yield as_far_as_kept(_compared(name, expected, topic_rows(name)))
+    if counters is not None:
+        wanted = {
+            f"user:{user}": {name: row[name] for name in _HOT}
+            for user, row in profiles.items()
+            if row["days_since_last_seen"] <= _HOT_DAYS
+        }
+        hashes = counters.hashes(USER_PROFILES.name)
+        told_hot = {key: _read(hashes[key], wanted.get(key, {})) for key in hashes}
+        yield _compared("redis.user-profiles", wanted, told_hot)
     if tables is None:
         return
     rows = {
@@ -96,7 +118,8 @@ def compare_profiles(
     yield _compared("postgres.user_links", links, rows)
 
 
-def _profiles(users: Users) -> dict[str, Row]:
+def profiles_of(users: Users) -> dict[str, Row]:
+    """By user."""
     found: dict[str, Row] = {}
     for (partition, user), profile in users.profiles.users.items():
         if not profile.days:
@@ -113,6 +136,24 @@ def _days(users: Users) -> dict[str, Row]:
         for (_, user), profile in users.profiles.users.items()
         for day in profile.by_day
     }
+
+
+def _read(fields: Mapping[str, str], wanted: Row) -> Row:
+    """A hash, each field as what it should be."""
+    return {name: _value(fields.get(name, ""), value) for name, value in wanted.items()}
+
+
+def _value(text: str, like: Any) -> Any:
+    """Text as the kind of value that is expected; as it is where it is not of that kind."""
+    try:
+        match like:
+            case int() | float():
+                return type(like)(text)
+            case list():
+                return json.loads(text)
+    except ValueError:
+        return text
+    return text or None
 
 
 def _counted(row: Mapping[str, Any]) -> Row:
@@ -147,5 +188,5 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, float) and isinstance(other, float | int):
         return isclose(one, other, rel_tol=_SAME, abs_tol=1e-12)
     if isinstance(one, list):
-        return one == list(other or ())
+        return isinstance(other, list | tuple | None) and one == list(other or ())
     return bool(one == other)

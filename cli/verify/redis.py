@@ -1,4 +1,5 @@
-"""Reads the hot counters: one hash per metric, window and partition, a field per dimensions.
+"""Reads what is hot: counters (one hash per metric, window and partition, a field per dimensions),
+sets of segments, hashes of profiles.
 
 Upstream: the Redis sink. Downstream: `compare`. Invariant: reads only, by SCAN, so that a busy
 server is not held up.
@@ -50,6 +51,23 @@ class Counters:
         ):
             name = key[len(self._prefix) :].split(":", 1)[1]
             found |= {(name, member) for member in self._redis.smembers(key)}
+        return found
+
+    def hashes(self, topic: str) -> dict[str, dict[str, str]]:
+        """Every hash of a topic by name, but for the sink's fences."""
+        start = f"{self._prefix}{{{topic}-"
+        keys = [
+            key
+            for key in self._redis.scan_iter(match=f"{start}*}}:*", count=1000, _type="hash")
+            if key[len(start) :].split("}:", 1)[1] != "fence"
+        ]
+        found = {}
+        for some in range(0, len(keys), 1000):
+            pipeline = self._redis.pipeline(transaction=False)
+            for key in keys[some : some + 1000]:
+                pipeline.hgetall(key)
+            for key, fields in zip(keys[some : some + 1000], pipeline.execute(), strict=True):
+                found[key[len(start) :].split("}:", 1)[1]] = fields
         return found
 
     def offsets(self, partitions: Iterable[int], topic: str = "metrics") -> dict[int, int]:

@@ -18,6 +18,7 @@ from streamgauge.cli.verify import (
     redis,
     segment_targets,
     session_targets,
+    view_targets,
 )
 from streamgauge.cli.verify.anomalies import Minutes
 from streamgauge.cli.verify.cells import Cell, CellKey
@@ -159,6 +160,16 @@ class Targets:
                 expected.users.membership,
                 *(self._config, self.log, codec, self.tables, self._counters),
             )
+        if expected.users and expected.sessions and self.tables and self._knows_users():
+            yield view_targets.compare_views(
+                expected.sessions.rows(by_device=False).values(),
+                *(expected.users, profile_targets.profiles_of(expected.users), self.tables),
+            )
+
+    def _knows_users(self) -> bool:
+        """Whether there is a worker that keeps them."""
+        names = (*session_targets.TABLES, *profile_targets.TABLES, *segment_targets.TABLES)
+        return all(self.log.exists(self._config.topic(name)) for name in names)
 
     def _compare_topics(
         self, expected: Expected, cells: Mapping[CellKey, Cell]
