@@ -20,6 +20,7 @@ from streamgauge.producers.assignment import assign as assigned
 from streamgauge.schemas import control
 from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.experiments import KIND, Experiment, load_experiment, of_body
+from streamgauge.schemas.metric_file import DefinitionError
 from streamgauge.schemas.registry import open_registry
 
 WHERE = ("kafka", "registry", "namespace", "transactional", "dir")
@@ -151,15 +152,19 @@ def assign(settings: Settings, name: str, users: tuple[str, ...], as_json: bool)
 
 
 def _known(settings: Settings) -> dict[str, Experiment]:
-    """By name; what somebody else wrote in a form of their own is left out."""
+    """By name; what somebody else wrote in a form of their own is left out, and said to be."""
     codec = Codec(open_registry(settings.need("registry")))
     kafka = {"bootstrap.servers": settings.need("kafka")}
     found = control.latest(kafka, settings.namespace, codec, KIND)
-    return {
-        name: replace(of_body(name, one.body), version=one.version)
-        for name, one in found.items()
-        if one.body is not None
-    }
+    known = {}
+    for name, one in found.items():
+        if one.body is None:
+            continue
+        try:
+            known[name] = replace(of_body(name, one.body), version=one.version)
+        except DefinitionError as error:
+            click.echo(f"left out, as workers do: {error}", err=True)
+    return known
 
 
 def _named(settings: Settings, name: str) -> Experiment:
