@@ -16,6 +16,7 @@ from streamgauge.cli.commands.simulate import simulation, world_options
 from streamgauge.cli.commands.verify import configuration
 from streamgauge.cli.demo import experiment
 from streamgauge.cli.demo.figures import Figures, Reader
+from streamgauge.cli.demo.moves import Moved
 from streamgauge.cli.demo.result import Result, count_keys
 from streamgauge.cli.demo.sources import File, Sending, Source, World
 from streamgauge.cli.demo.view import View
@@ -91,15 +92,20 @@ def demo(
                 return
             report = _verify(stack, source, view)
         result = _result(stack, source, report, time.monotonic() - began)
-        look = _look(stack)
+        look, moved = _last(stack)
         if not as_json:
             click.echo(result.text() if report.ok else f"{report.text()}\n{result.text()}")
+            if moved.latest:
+                click.echo(moved.text())
             if look is not None:
                 click.echo(look.text())
         elif not report.ok:
             click.echo(report.text(), err=True)
         if as_json:
-            told = {"experiment": None if look is None else look.as_dict()}
+            told = {
+                "segments": moved.as_dict(),
+                "experiment": None if look is None else look.as_dict(),
+            }
             click.echo(json.dumps({**result.as_dict(), **told, **stack.addresses}))
         if keep:
             _wait(stack)
@@ -179,12 +185,12 @@ def _result(stack: Stack, source: Source, report: Report, seconds: float) -> Res
     )
 
 
-def _look(stack: Stack) -> experiment.Look | None:
-    """The last one at the simulated world's experiment."""
+def _last(stack: Stack) -> tuple[experiment.Look | None, Moved]:
+    """The last look at the simulated world's experiment, and who moved between segments."""
     reader = _reader(stack)
-    looks = reader.looks()
+    looks, moved = reader.looks(), reader.moved()
     reader.close()
-    return looks[-1] if looks else None
+    return looks[-1] if looks else None, moved
 
 
 def _reader(stack: Stack) -> Reader:

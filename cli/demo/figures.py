@@ -11,7 +11,9 @@ import psycopg
 from psycopg import sql
 
 from streamgauge.cli.commands.segments import told
+from streamgauge.cli.demo import moves
 from streamgauge.cli.demo.experiment import LOOKS, Look, looks_of
+from streamgauge.cli.demo.moves import Moved
 from streamgauge.cli.settings import schema_name
 from streamgauge.cli.stack.lag import GROUPS, Broker
 
@@ -157,6 +159,11 @@ class Reader:
     def looks(self) -> list[Look]:
         """What the experiment said, from the first time on."""
         return looks_of(self._rows(LOOKS))
+
+    def moved(self) -> Moved:
+        """Who entered and left segments."""
+        ((entered, left),) = self._rows(moves.COUNTS)
+        return Moved.of(entered, left, self._rows(moves.LATEST, moves.SHOWN))
 
     def rows(self) -> int:
         """How many rows the table `metrics` holds."""
