@@ -9,16 +9,31 @@ events are in a batch, and in which order, does not matter to the sums.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
-from streamgauge.schemas.profile_records import ACTIONS, DEVICES, OTHERS, STATUSES, TYPES
 from streamgauge.streams.metrics.keys import combine, firsts, of_strings
 from streamgauge.streams.metrics.runs import Run
 from streamgauge.streams.profiles import rows as profile
+from streamgauge.streams.profiles.kinds import (
+    ACTION,
+    ACTIONS_READ,
+    CONTENT_OF,
+    COUNTED_AS,
+    DEVICE,
+    DEVICE_COUNT,
+    GENRE_OF,
+    POINTS_OF,
+    STATUS,
+    STATUS_COUNT,
+    TYPE,
+    TYPE_COUNT,
+    TYPES_READ,
+    places_of,
+)
 from streamgauge.streams.profiles.rows import COUNT, DAY_MS, EPOCH_DAYS, FADING, SUM, WINDOW
 from streamgauge.streams.profiles.tags import Names, gathered
 
@@ -32,68 +47,10 @@ COLUMNS = frozenset(
 )
 """What is read of events, beside what every frame of events has."""
 
-POINTS = {
-    **dict.fromkeys(("page_view", "search", "button_click", "link_click", "feed_click"), 1),
-    **dict.fromkeys(("form_submit", "rating", "task_update", "course_interaction"), 2),
-    "content_interaction": 3,
-    "learning_session": 4,
-    "quiz_attempt": 4,
-    "custom": 1,
-}
-"""Points of activity by type; an action's come in place of them. Types without have none."""
-ACTION_POINTS = {("playback", "start"): 1, ("playback", "complete"): 3}
-
-GENRE_POINTS = {"feed_click": 2}
-CONTENT_POINTS = {
-    "content_interaction": 3,
-    "course_interaction": 2,
-    "learning_session": 3,
-    "feed_click": 1,
-}
-"""What an event says about what its user likes; of playback, the action as above."""
-
 LONGEST_NAME = 64
 LARGEST = 1e9
 """Larger numbers are no observations."""
 MILLION = 1_000_000.0
-
-_TYPES = (*TYPES, OTHERS)
-_ACTIONS = ("", *sorted({action for _, action in (*ACTIONS, *ACTION_POINTS)}), "status", "progress")
-
-
-class _Lookup:
-    """Known texts as their places; any other is -1."""
-
-    def __init__(self, texts: Iterable[str]) -> None:
-        texts = list(texts)
-        hashes = of_strings(pl.Series(texts, dtype=pl.String))
-        self._order = np.argsort(hashes)
-        self._hashes = hashes[self._order]
-
-    def __call__(self, series: pl.Series) -> Array:
-        hashes = of_strings(series)
-        at = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
-        return np.where(self._hashes[at] == hashes, self._order[at], -1)
-
-
-def _grid(types: Mapping[str, int], actions: Mapping[tuple[str, str], int]) -> Array:
-    """A number by type and action; where an action has none of its own, the type's."""
-    grid = np.zeros((len(_TYPES), len(_ACTIONS)), np.int64)
-    for name, value in types.items():
-        grid[_TYPES.index(name)] = value
-    for (name, action), value in actions.items():
-        grid[_TYPES.index(name), _ACTIONS.index(action)] = value
-    return grid
-
-
-_TYPE, _ACTION = _Lookup(TYPES), _Lookup(_ACTIONS)
-_DEVICE, _STATUS = _Lookup(DEVICES), _Lookup(STATUSES)
-_POINTS = _grid(POINTS, ACTION_POINTS)
-_GENRE, _CONTENT = _grid(GENRE_POINTS, ACTION_POINTS), _grid(CONTENT_POINTS, {})
-_COUNTED = _grid({}, {at: COUNT[name] + 1 for at, name in ACTIONS.items()}) - 1
-_TYPE_COUNT = np.array([COUNT[TYPES.get(name, OTHERS)] for name in _TYPES])
-_DEVICE_COUNT = np.array([COUNT[f"{device}_events"] for device in DEVICES])
-_STATUS_COUNT = np.array([COUNT[f"tasks_{status}"] for status in STATUSES])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,16 +144,16 @@ class _Events:
         self._days()
         hour = timestamp // 3_600_000 % 24
         self._hours("hours", owner, hour)
-        kind = _TYPE(frame["event_type"])
-        kind = np.where(kind < 0, len(_TYPES) - 1, kind)
-        self._count(owner, _TYPE_COUNT[kind])
+        kind = TYPE(frame["event_type"])
+        kind = np.where(kind < 0, len(TYPES_READ) - 1, kind)
+        self._count(owner, TYPE_COUNT[kind])
         action = np.zeros(len(owner), np.int64)
         some = self._said("action")
-        found = _ACTION(frame["action"].gather(some)) if len(some) else some
-        action[some] = np.where(found < 0, _ACTIONS.index("progress"), found)
-        counted = _COUNTED[kind, action]
+        found = ACTION(frame["action"].gather(some)) if len(some) else some
+        action[some] = np.where(found < 0, ACTIONS_READ.index("progress"), found)
+        counted = COUNTED_AS[kind, action]
         self._count(owner[counted >= 0], counted[counted >= 0])
-        self._fade("activity", np.arange(len(owner)), _POINTS[kind, action])
+        self._fade("activity", np.arange(len(owner)), POINTS_OF[kind, action])
         self._devices()
         self._country(timestamp)
         self._playback(kind, action, hour)
@@ -282,9 +239,9 @@ class _Events:
         some = self._said("device_type")
         if not len(some):
             return
-        device = _DEVICE(self._frame["device_type"].gather(some))
+        device = DEVICE(self._frame["device_type"].gather(some))
         some, device = some[device >= 0], device[device >= 0]
-        self._count(self._owner[some], _DEVICE_COUNT[device])
+        self._count(self._owner[some], DEVICE_COUNT[device])
         ones = np.ones(len(some), np.int64)
         code = self._named("device", some, "device_type", "screen_size", "connection_speed")
         self._tag(some, code, ones)
@@ -308,22 +265,22 @@ class _Events:
         self.rows["country_at"][owner[last]] = timestamp[some][last]
 
     def _playback(self, kind: Array, action: Array, hour: Array) -> None:
-        mine = kind == _TYPES.index("playback")
+        mine = kind == TYPES_READ.index("playback")
         if not mine.any():
             return
         self._hours("watch_hours", self._owner[mine], hour[mine])
         ended = (
-            mine & np.isin(action, [_ACTIONS.index("complete"), _ACTIONS.index("skip")])
+            mine & np.isin(action, [ACTIONS_READ.index("complete"), ACTIONS_READ.index("skip")])
         ).nonzero()[0]
         position = self._numbers("position_ms", ended)
         whole = self._numbers("duration_ms", ended)
-        complete = action[ended] == _ACTIONS.index("complete")
+        complete = action[ended] == ACTIONS_READ.index("complete")
         watched = np.where(np.isnan(position) & complete, whole, position)
         good = watched <= LARGEST * 1000
         self._add("watched_ms", ended[good], np.rint(watched[good]))
 
     def _learning(self, kind: Array, action: Array) -> None:
-        some = (kind == _TYPES.index("learning_session")).nonzero()[0]
+        some = (kind == TYPES_READ.index("learning_session")).nonzero()[0]
         if len(some):
             done = self._numbers("completion_rate", some)
             rated = ~np.isnan(done)
@@ -334,9 +291,9 @@ class _Events:
             took = self._numbers("duration", some)
             good = took <= LARGEST
             self._add("learning_time", some[good], np.rint(took[good] * MILLION))
-        finished = _at(kind, action, "course_interaction", "complete")
+        finished = places_of(kind, action, "course_interaction", "complete")
         self._fade("learning", finished, np.full(len(finished), 1000))
-        some = (kind == _TYPES.index("quiz_attempt")).nonzero()[0]
+        some = (kind == TYPES_READ.index("quiz_attempt")).nonzero()[0]
         if len(some):
             score, total = self._numbers("score", some), self._numbers("total_questions", some)
             share = np.divide(score, total, out=score.copy(), where=total > 0)
@@ -348,13 +305,13 @@ class _Events:
             self._fade("quiz_points", some, np.rint(np.clip(share, 0, 1) * 1000).astype(np.int64))
 
     def _tasks(self, kind: Array, action: Array, timestamp: Array) -> None:
-        some = (kind == _TYPES.index("task_update")).nonzero()[0]
+        some = (kind == TYPES_READ.index("task_update")).nonzero()[0]
         if not len(some):
             return
-        status = _STATUS(self._frame["task_status"].gather(some))
-        self._count(self._owner[some[status >= 0]], _STATUS_COUNT[status[status >= 0]])
+        status = STATUS(self._frame["task_status"].gather(some))
+        self._count(self._owner[some[status >= 0]], STATUS_COUNT[status[status >= 0]])
         for what in ("created", "completed"):
-            these = _at(kind, action, "task_update", what)
+            these = places_of(kind, action, "task_update", what)
             self._per_day(these, what)
             said = np.intersect1d(these, self._said("priority"), assume_unique=True)
             if len(said):
@@ -364,17 +321,19 @@ class _Events:
         self._count(self._owner[these[timestamp[these] > due]], COUNT["tasks_overdue"])
 
     def _rest(self, kind: Array, action: Array) -> None:
-        some = (kind == _TYPES.index("search")).nonzero()[0]
+        some = (kind == TYPES_READ.index("search")).nonzero()[0]
         nothing = some[self._numbers("results_count", some) == 0]
         self._count(self._owner[nothing], COUNT["zero_result_searches"])
-        some = (kind == _TYPES.index("rating")).nonzero()[0]
+        some = (kind == TYPES_READ.index("rating")).nonzero()[0]
         score = self._numbers("score", some)
         good = np.abs(score) <= LARGEST
         self._add("feedback", some[good], np.rint(score[good] * MILLION))
         self._count(self._owner[some[good]], COUNT["ratings_scored"])
         some = self._said("exploration")
-        feed = np.isin(kind[some], [_TYPES.index("feed_view"), _TYPES.index("feed_click")])
-        play = (kind[some] == _TYPES.index("playback")) & (action[some] == _ACTIONS.index("start"))
+        feed = np.isin(kind[some], [TYPES_READ.index("feed_view"), TYPES_READ.index("feed_click")])
+        play = (kind[some] == TYPES_READ.index("playback")) & (
+            action[some] == ACTIONS_READ.index("start")
+        )
         some = some[feed | play]
         explored = self._frame["exploration"].gather(some).to_numpy().astype(bool)
         self._count(self._owner[some], COUNT["exploration_said"])
@@ -382,8 +341,8 @@ class _Events:
 
     def _affinities(self, kind: Array, action: Array) -> None:
         for name, column, grid in (
-            ("genre", "genre", _GENRE),
-            ("type", "content_type", _CONTENT),
+            ("genre", "genre", GENRE_OF),
+            ("type", "content_type", CONTENT_OF),
         ):
             some = self._said(column)
             points = grid[kind[some], action[some]]
@@ -399,8 +358,3 @@ class _Events:
                     for pair in pairs.tolist()
                 )
                 self._tag(some, self._names.codes(texts)[which], np.ones(len(some), np.int64))
-
-
-def _at(kind: Array, action: Array, name: str, did: str) -> Array:
-    """Places of a type's events with an action."""
-    return ((kind == _TYPES.index(name)) & (action == _ACTIONS.index(did))).nonzero()[0]

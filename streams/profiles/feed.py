@@ -1,6 +1,7 @@
 """Profiles as they go over their topics: who is written when, and what a restart gives back.
 
-    flush      every user has a turn in each 5 seconds; at it, the profile is written if it changed
+    flush      every user has a turn in each 5 seconds (30 while the worker catches up, `pace.py`);
+               at it, the profile is written if it changed
     at once    if a session ended, or a replay would not bring an event again (the horizon)
     new day    everybody seen in the last 90 days is written again, little by little
 
@@ -37,24 +38,20 @@ from streamgauge.streams.metrics.runs import Run, Runs
 from streamgauge.streams.profiles import digest, figures, links, outputs, parts, profiles, tags
 from streamgauge.streams.profiles.digest import Digest
 from streamgauge.streams.profiles.links import NO_LINKS
+from streamgauge.streams.profiles.pace import THROTTLE, Pace
+from streamgauge.streams.profiles.pending import AT_ONCE, NOTHING, PENDING, joined, urgent_of
 from streamgauge.streams.profiles.profiles import Finals, State
 from streamgauge.streams.profiles.rows import DAY_MS
 from streamgauge.streams.profiles.tags import Names
 
 Array = np.ndarray
 
-THROTTLE = 5.0
-"""Seconds between two records of a user, where nothing is urgent."""
 TURNS = 10
 RENEWED_DAYS = 90
 SWEEP, SWEEP_IDLE = 500, 20_000
 """Users written again at a flush because a day has begun: with and without new events."""
 DAYS_KEPT = 4
 FORMAT = "1"
-
-_PENDING: tuple[type, ...] = (np.int32, np.int64, np.int64, np.int64)
-_NOTHING = Run(key=np.zeros(0, np.uint64), columns=tuple(np.zeros(0, d) for d in _PENDING))
-_AT_ONCE = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +83,7 @@ class Profiles:
     def __init__(
         self, registry: Registry, *, throttle: float = THROTTLE, lateness_ms: int = 3_600_000
     ) -> None:
-        self._throttle = throttle
+        self._pace = Pace(throttle)
         self._days_kept = DAYS_KEPT + math.ceil(lateness_ms / DAY_MS)
         self._names = Names()
         self._stable = self._state = Kept()
@@ -150,7 +147,7 @@ class Profiles:
             return
         selected = profiles.select(state, keys)
         never = np.full(len(keys), NONE)
-        columns = (selected.rows["partition"], np.full(len(keys), _AT_ONCE), never, day)
+        columns = (selected.rows["partition"], np.full(len(keys), AT_ONCE), never, day)
         pending = (*self._state.pending, Run(key=keys, columns=columns))
         self._state = replace(self._state, profiles=state, pending=pending)
 
@@ -222,16 +219,20 @@ class Profiles:
 
     def _due(self, now: float, horizons: Mapping[int, Horizon]) -> Run:
         """Whose record is to be written now."""
-        state = self._state
-        turn = int(now / self._throttle * TURNS) if self._throttle else self._turn + TURNS
-        urgent = any(_urgent(run, horizons).any() for run in state.pending)
+        state, hold = self._state, self._pace.hold
+        self._pace.measure(now, state.watermarks)
+        if self._pace.hold != hold:
+            self._turn = -1  # turns are others: everybody's is now
+        hold = self._pace.hold
+        turn = int(now / hold * TURNS) if hold else self._turn + TURNS
+        urgent = any(urgent_of(run, horizons).any() for run in state.pending)
         if not state.pending or (turn == self._turn and not urgent):
-            return _NOTHING
-        pending = _joined(state.pending)
+            return NOTHING
+        pending = joined(state.pending)
         since = max(turn - self._turn, 0) if self._turn >= 0 else TURNS
         its_turn = (turn - (pending.key % np.uint64(TURNS)).astype(np.int64)) % TURNS < since
         self._turn = turn
-        due = its_turn | _urgent(pending, horizons)
+        due = its_turn | urgent_of(pending, horizons)
         rest = pending.take((~due).nonzero()[0])
         self._state = replace(state, pending=(rest,) if len(rest.key) else ())
         return pending.take(due.nonzero()[0])
@@ -239,16 +240,15 @@ class Profiles:
     def _records(self, due: Run, *, days: bool) -> Iterator[Output]:
         selected = profiles.select(self._state.profiles, due.key)
         rows = selected.rows
-        partitions = rows["partition"].tolist()
-        offsets = np.array([self._state.offsets.get(p, -1) for p in partitions], np.int64)
+        partition = rows["partition"]
+        offsets = _spread(self._state.offsets, partition, -1)
         at = self._day(rows) * DAY_MS
         frame = outputs.record(selected, at, self._names, offsets)
-        users = [user.encode() for user in selected.users]
         yield Output(
             topic=USER_PROFILES.name,
-            keys=users,
+            keys=selected.users.cast(pl.Binary).to_list(),
             values=self._encoders[USER_PROFILES.name].encode(frame),
-            partitions=partitions,
+            partitions=partition.tolist(),
         )
         if not days:
             return
@@ -256,19 +256,16 @@ class Profiles:
         table, owner = outputs.days(selected, since, self._names)
         yield Output(
             topic=DAILY_ANALYTICS.name,
-            keys=[
-                users[at] + b"|%d" % (date // DAY_MS)
-                for at, date in zip(owner.tolist(), table["date"].to_list(), strict=True)
-            ],
+            keys=outputs.day_keys(table),
             values=self._encoders[DAILY_ANALYTICS.name].encode(table),
-            partitions=[partitions[at] for at in owner.tolist()],
+            partitions=partition[owner].tolist(),
         )
 
     def _day(self, rows: Array) -> Array:
         """The day as of which each one's record is."""
-        watermarks = self._state.watermarks
-        now = [watermarks.get(p, 0) // DAY_MS for p in rows["partition"].tolist()]
-        return np.minimum(np.array(now, np.int64), rows["last_day"] + RENEWED_DAYS)
+        now = _spread(self._state.watermarks, rows["partition"], 0) // DAY_MS
+        day: Array = np.minimum(now, rows["last_day"] + RENEWED_DAYS)
+        return day
 
     # -- new days --------------------------------------------------------------------------
 
@@ -288,7 +285,7 @@ class Profiles:
     def _to_sweep(self, written: Array) -> Run:
         """The next of them."""
         if not self._state.sweep:
-            return _NOTHING
+            return NOTHING
         left, taken = SWEEP_IDLE if self._idle else SWEEP, []
         rest = []
         for partition, keys in self._state.sweep:
@@ -300,7 +297,7 @@ class Profiles:
         # Who waits for a turn is written then: a record without the days would seem to be all.
         waiting = [run.key for run in self._state.pending]
         key = np.setdiff1d(np.concatenate(taken), np.concatenate([written, *waiting]))
-        return Run(key=key, columns=tuple(np.zeros(len(key), dtype) for dtype in _PENDING))
+        return Run(key=key, columns=tuple(np.zeros(len(key), dtype) for dtype in PENDING))
 
     def _pruned(self, state: Kept) -> Kept:
         """Without the days that nothing changes any more."""
@@ -371,7 +368,7 @@ class Profiles:
         def left(values: Mapping[int, int]) -> dict[int, int]:
             return {p: value for p, value in values.items() if p not in gone}
 
-        pending = _joined(state.pending)
+        pending = joined(state.pending)
         others = (~np.isin(pending.columns[0], sorted(gone))).nonzero()[0]
         return replace(
             state,
@@ -392,7 +389,7 @@ class Profiles:
         stable, names = self._stable, self._names
 
         def of(partition: int) -> bytes:
-            pending = _joined(stable.pending)
+            pending = joined(stable.pending)
             pending = pending.take((pending.columns[0] == partition).nonzero()[0])
             selected = profiles.select(stable.profiles, pending.key)
             swept = stable.swept.get(partition, -1)
@@ -439,33 +436,9 @@ class Profiles:
         return True
 
 
-def _urgent(pending: Run, horizons: Mapping[int, Horizon]) -> Array:
-    """What a replay would not bring again."""
-    partition, offset, time, _ = pending.columns
-    urgent: Array = offset == _AT_ONCE
-    for number, horizon in horizons.items():
-        old = (offset < horizon.offset) | (time <= horizon.timestamp)
-        urgent |= (partition == number) & old
-    return urgent
-
-
-def _joined(pending: Iterable[Run]) -> Run:
-    """One row a user."""
-    runs = [_NOTHING, *pending]
-    if len(runs) == 2:
-        return runs[1]
-    key = np.concatenate([run.key for run in runs])
-    order = np.argsort(key, kind="stable")
-    sorted_ = [np.concatenate([run.columns[n] for run in runs])[order] for n in range(4)]
-    starts = firsts(key[order]).nonzero()[0]
-    if not len(starts):
-        return _NOTHING
-    return Run(
-        key=key[order][starts],
-        columns=tuple(_least(column, starts) for column in sorted_),
-    )
-
-
-def _least(column: Array, starts: Array) -> Array:
-    least: Array = np.minimum.reduceat(column, starts)
-    return least
+def _spread(values: Mapping[int, int], partition: Array, nothing: int) -> Array:
+    """The value of each one's partition."""
+    table = np.full(max([*values, int(partition.max(initial=0))]) + 1, nothing, np.int64)
+    for number, value in values.items():
+        table[number] = value
+    return table[partition]

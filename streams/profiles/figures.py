@@ -150,11 +150,10 @@ class Figures:
         return np.divide(self.count("explored"), said, out=none, where=said > 0)
 
     @property
-    def device(self) -> list[str | None]:
+    def device(self) -> pl.Series:
         counts = self.rows["counts"][:, _DEVICES]
-        best = counts.argmax(axis=1).tolist()
-        none = (counts.max(axis=1, initial=0) == 0).tolist()
-        return [None if no else DEVICES[at] for at, no in zip(best, none, strict=True)]
+        best = np.where(counts.any(axis=1), counts.argmax(axis=1), len(DEVICES))
+        return pl.Series([*DEVICES, None], dtype=pl.String).gather(best)
 
     @property
     def mobile_share(self) -> Array:
@@ -163,18 +162,20 @@ class Figures:
         return np.divide(self.count("mobile_events"), said, out=none, where=said > 0)
 
     @property
-    def country(self) -> list[str | None]:
-        texts = self.names.texts
-        codes = self.rows["country"].tolist()
-        return [texts[code].partition(":")[2] if code else None for code in codes]
+    def country(self) -> pl.Series:
+        return self.names.said(self.rows["country"])
 
     def hours(self, name: str, most: int = 3) -> pl.Series:
         """The hours with the highest counts, as lists."""
-        counts = self.rows[name].astype(np.int64)
-        order = np.argsort(-counts, axis=1, kind="stable")[:, :most]
-        taken = np.take_along_axis(counts, order, axis=1) > 0
-        found = pl.Series(np.where(taken, order, -1)).cast(pl.List(pl.Int64))
-        return found.list.eval(pl.element().filter(pl.element() >= 0))
+        counts = self.rows[name].copy()
+        best = np.empty((len(counts), most), np.int64)
+        taken = np.empty((len(counts), most), bool)
+        everyone = np.arange(len(counts))
+        for nth in range(most):
+            best[:, nth] = hour = counts.argmax(axis=1)
+            taken[:, nth] = counts[everyone, hour] > 0
+            counts[everyone, hour] = 0
+        return listed(taken.nonzero()[0], pl.Series(best[taken], dtype=pl.Int64), len(counts))
 
     def ranked(self, kind: str) -> tuple[Array, Array]:
         """Places and codes of a kind of affinities, each user's strongest first."""
@@ -192,10 +193,7 @@ class Figures:
         epoch, now, then = (column[mine] for column in self.selection.tags.columns)
         steps = (epoch - self.rows["epoch"][place]) * (EPOCH_DAYS // 8)
         strength = np.ldexp(now + then / 65_536.0, steps)
-        known, which = np.unique(codes, return_inverse=True)
-        texts = np.array([self.names.texts[code] for code in known.tolist()])
-        rank = np.argsort(np.argsort(texts))[which]
-        order = np.lexsort((rank, -strength, place))
+        order = np.lexsort((self.names.rank(codes), -strength, place))
         return kinds[order], place[order], codes[order]
 
     def top(self, kind: str, most: int = 5) -> pl.Series:
@@ -203,20 +201,28 @@ class Figures:
         place, codes = self.ranked(kind)
         starts = firsts(place).nonzero()[0]
         nth = np.arange(len(place)) - np.repeat(starts, np.diff(np.append(starts, len(place))))
-        best = np.zeros((len(self.rows), most), np.int64)
-        best[place[nth < most], nth[nth < most]] = codes[nth < most]
-        known, which = np.unique(best, return_inverse=True)
-        texts = [self.names.texts[code].partition(":")[2] if code else None for code in known]
-        flat = pl.Series(texts, dtype=pl.String).gather(which.ravel())
-        return flat.reshape((len(best), most)).cast(pl.List(pl.String)).list.drop_nulls()
+        best = (nth < most).nonzero()[0]
+        return listed(place[best], self.names.said(codes[best]), len(self.rows))
 
 
-def _first_genre(of: Figures) -> list[str | None]:
+def listed(place: Array, values: pl.Series, count: int) -> pl.Series:
+    """Values (sorted by place) as one list for each place, empty where there is none."""
+    flat = pl.DataFrame({"place": pl.Series(place).set_sorted(), "value": values})
+    lists = flat.group_by("place", maintain_order=True).agg("value")["value"]
+    starts = firsts(place).nonzero()[0]
+    if len(starts) == count:
+        return lists
+    at = np.full(count, len(starts))
+    at[place[starts]] = np.arange(len(starts))
+    return lists.append(pl.Series([[]], dtype=lists.dtype)).gather(at)
+
+
+def _first_genre(of: Figures) -> pl.Series:
     place, codes = of.ranked("genre")
-    found: list[str | None] = [None] * len(of.rows)
-    for at in firsts(place).nonzero()[0].tolist():
-        found[place[at]] = of.names.texts[codes[at]].partition(":")[2]
-    return found
+    found = np.zeros(len(of.rows), np.int64)
+    first = firsts(place)
+    found[place[first]] = codes[first]
+    return of.names.said(found)
 
 
 _COLUMNS: Mapping[str, Callable[[Figures], Any]] = {

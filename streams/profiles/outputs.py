@@ -13,7 +13,7 @@ from streamgauge.schemas.profile_columns import matrix, tag_sums
 from streamgauge.streams.metrics.keys import firsts
 from streamgauge.streams.metrics.runs import Run
 from streamgauge.streams.profiles import rows as profile
-from streamgauge.streams.profiles.figures import Figures
+from streamgauge.streams.profiles.figures import Figures, listed
 from streamgauge.streams.profiles.parts import Part
 from streamgauge.streams.profiles.profiles import Selection
 from streamgauge.streams.profiles.rows import COUNT, DAY_MS, FADING, NEVER, SUM
@@ -45,12 +45,12 @@ def readable(selection: Selection, at: Array, names: Names) -> pl.DataFrame:
             "days_since_last_seen": of.age,
             "engagement_score": of.engagement_score,
             **{name: pl.Series(getattr(of, name), nan_to_null=True) for name in _NULLABLE},
-            "preferred_device": pl.Series(of.device, dtype=pl.String),
+            "preferred_device": of.device,
             "preferred_genres": of.top("genre"),
             "preferred_content_types": of.top("type"),
             "preferred_hours": of.hours("hours"),
             "preferred_watch_hours": of.hours("watch_hours"),
-            "country": pl.Series(of.country, dtype=pl.String),
+            "country": of.country,
             "sessions": of.count("sessions"),
         }
     )
@@ -77,7 +77,7 @@ def record(selection: Selection, at: Array, names: Names, offset: Array) -> pl.D
         *(_bytes(name, rows[name]) for name in ("counts", "sums", *_HOURS)),
         _bytes("fading", fading),
         *(_time(name, rows[name]) for name in ("country_at", "sessions_through")),
-        names_of(codes=code_of(run.key), place=place, count=len(rows), names=names).alias("tags"),
+        listed(place, names.all(code_of(run.key)), len(rows)).alias("tags"),
         _tag_sums(run, place, len(rows)),
         pl.Series("emitted_offset", offset),
     )
@@ -97,17 +97,6 @@ def _tag_sums(run: Run, place: Array, count: int) -> pl.Series:
     ends = (np.searchsorted(place, np.arange(count), side="right") * 24).tolist()
     parts = [text[first:last] for first, last in zip([0, *ends], ends, strict=False)]
     return pl.Series("tag_sums", parts, dtype=pl.Binary)
-
-
-def names_of(codes: Array, place: Array, count: int, names: Names) -> pl.Series:
-    """The texts of codes as one list for each place, empty where there is none."""
-    known, which = np.unique(codes, return_inverse=True)
-    texts = pl.Series([names.texts[code] for code in known.tolist()], dtype=pl.String)
-    flat = pl.DataFrame({"place": place, "text": texts.gather(which)})
-    lists = flat.group_by("place", maintain_order=True).agg("text")
-    everyone = pl.DataFrame({"place": np.arange(count)})
-    joined = everyone.join(lists, on="place", how="left", maintain_order="left")["text"]
-    return joined.fill_null(pl.Series([[]], dtype=pl.List(pl.String)))
 
 
 def _time(name: str, values: Array) -> pl.Series:
@@ -163,7 +152,9 @@ def days(selection: Selection, since: Array, names: Names) -> tuple[pl.DataFrame
         for name, mine in ((name, (what == at).nonzero()[0]) for at, name in enumerate(PARTS))
     }
     liked = (what == len(PARTS)).nonzero()[0]
-    genres = names_of(names.genre(codes[liked]), row[liked], len(starts), names)
+    genre = names.genre(codes[liked])
+    by_name = np.lexsort((names.rank(genre), row[liked]))
+    genres = listed(row[liked][by_name], names.said(genre[by_name]), len(starts))
     created, completed = totals["created"], totals["completed"]
     none = np.full(len(starts), np.nan)
     rate = np.divide(completed, created, out=none, where=created > 0)
@@ -180,7 +171,14 @@ def days(selection: Selection, since: Array, names: Names) -> tuple[pl.DataFrame
             "tasks_completed": completed,
             "completion_rate": pl.Series(rate, nan_to_null=True),
             "productivity_score": score,
-            "genres": genres.list.eval(pl.element().str.strip_prefix("genre:")).list.sort(),
+            "genres": genres,
         }
     )
     return frame, owner
+
+
+def day_keys(table: pl.DataFrame) -> list[bytes]:
+    """Keys of the records of days."""
+    day = (pl.col("date") // DAY_MS).cast(pl.String)
+    both = pl.concat_str("user_id", day, separator="|").cast(pl.Binary)
+    return table.select(both).to_series().to_list()

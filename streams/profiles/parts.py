@@ -113,18 +113,11 @@ def taken(state: State, part: Part, names: Names) -> State:
 
 def without(state: State, partitions: set[int], names: Names) -> State:
     """Only the profiles of other partitions, under new slots."""
-    kept = _partitions(state) - partitions
+    kept = state.rows.partitions() - partitions
     rest = State()
     for partition in sorted(kept):
         rest = taken(rest, of_partition(state, partition, names), names)
     return rest
-
-
-def _partitions(state: State) -> set[int]:
-    found: set[int] = set()
-    for chunk in state.rows.chunks:
-        found |= set(np.unique(chunk["partition"]).tolist())
-    return found
 
 
 def snapshot(state: State, names: Names) -> Callable[[int], bytes]:

@@ -9,7 +9,7 @@ Upstream: `profiles.py`. Invariant: never changed in place; whoever keeps the ol
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from streamgauge.streams.metrics.keys import firsts
 from streamgauge.streams.metrics.runs import Run, Runs
 from streamgauge.streams.profiles import rows as profile
+from streamgauge.streams.profiles.packed import Packed
 from streamgauge.streams.profiles.rows import ROW
 
 Array = np.ndarray
@@ -24,6 +25,7 @@ Array = np.ndarray
 _FEW = 20_000
 _FAN = 8
 _WHOLE = 99
+_BLOCK = 16_384
 
 
 def _newest(run: Run) -> Run:
@@ -39,8 +41,8 @@ class Table:
     """An immutable table of profiles."""
 
     index: Runs = NO_PLACES
-    chunks: tuple[Array, ...] = ()
-    """Rows (ROW) by position, the first chunk from 0 on."""
+    chunks: tuple[Packed, ...] = ()
+    """Rows by position, the first chunk from 0 on."""
     levels: tuple[int, ...] = ()
     """Of each chunk: how often it was joined; a few of one level become one of the next."""
     count: int = 0
@@ -62,9 +64,9 @@ class Table:
         """With these rows (keys sorted, each once), of which so many have keys that are new."""
         if not len(keys):
             return self
-        chunks, levels = [*self.chunks, rows], [*self.levels, 0]
+        chunks, levels = [*self.chunks, Packed.of(rows)], [*self.levels, 0]
         while levels[-_FAN:] == [levels[-1]] * _FAN:
-            chunks[-_FAN:] = [np.concatenate(chunks[-_FAN:])]
+            chunks[-_FAN:] = [Packed.together(chunks[-_FAN:])]
             levels[-_FAN:] = [levels[-1] + 1]
         table = Table(
             index=self.index.add(keys, len(self) + np.arange(len(keys))),
@@ -79,23 +81,21 @@ class Table:
         keys, places = self._all()
         live = np.zeros(len(self), bool)
         live[places] = True
-        kept = np.empty((len(keys), ROW.itemsize), np.uint8)
-        first = written = 0
-        for chunk in self.chunks:  # one after the other, which is fastest
-            some = live[first : first + len(chunk)].nonzero()[0]
-            out = kept[written : written + len(some)]
-            np.take(profile.raw(chunk), some, axis=0, out=out, mode="clip")
-            first, written = first + len(chunk), written + len(some)
+        ends = np.cumsum([0, *map(len, self.chunks)]).tolist()
+        kept = [
+            chunk.only(live[first:last])
+            for chunk, first, last in zip(self.chunks, ends, ends[1:], strict=False)
+        ]
         return Table(
             index=NO_PLACES.add(keys, live.cumsum()[places] - 1),
-            chunks=(kept.view(ROW)[:, 0],),
+            chunks=(Packed.together(kept),),
             levels=(_WHOLE,),
             count=len(keys),
         )
 
     def where(self, wanted: Callable[[Array], Array]) -> Array:
         """The keys of the rows for which the mask is set, sorted."""
-        marks = [wanted(chunk) for chunk in self.chunks] or [np.zeros(0, bool)]
+        marks = [wanted(rows) for rows in self._blocks()] or [np.zeros(0, bool)]
         keys, places = self._all()
         found: Array = keys[np.concatenate(marks)[places]]
         return found
@@ -106,13 +106,23 @@ class Table:
         newest = _newest(run.take(order)) if len(order) else run
         return newest.key, newest.columns[0]
 
+    def partitions(self) -> set[int]:
+        """Those that rows are of."""
+        return {p for rows in self._blocks() for p in np.unique(rows["partition"]).tolist()}
+
+    def _blocks(self) -> Iterator[Array]:
+        """All rows by position, some at a time."""
+        for chunk in self.chunks:
+            for first in range(0, len(chunk), _BLOCK):
+                yield chunk.rows(np.arange(first, min(first + _BLOCK, len(chunk))))
+
     def _rows(self, places: Array) -> Array:
         if len(self.chunks) == 1:
-            return profile.raw(self.chunks[0])[places].view(ROW)[:, 0]
-        raw = np.empty((len(places), ROW.itemsize), np.uint8)
-        first = 0
+            return self.chunks[0].rows(places)
+        found = np.empty(len(places), ROW)
+        raw, first = profile.raw(found), 0
         for chunk in self.chunks:
             mine = ((places >= first) & (places < first + len(chunk))).nonzero()[0]
-            raw[mine] = profile.raw(chunk)[places[mine] - first]
+            raw[mine] = profile.raw(chunk.rows(places[mine] - first))
             first += len(chunk)
-        return raw.view(ROW)[:, 0]
+        return found

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+import polars as pl
 
 from streamgauge.streams.metrics.keys import firsts
 from streamgauge.streams.metrics.runs import Columns, Run, Runs
@@ -72,6 +73,25 @@ class Names:
     def genre(self, codes: Array) -> Array:
         """The codes of their genres."""
         return self._column(3, codes)
+
+    def rank(self, codes: Array) -> Array:
+        """Their order by text."""
+        known, which = np.unique(codes, return_inverse=True)
+        texts = np.array([self.texts[code] for code in known.tolist()])
+        rank: Array = np.argsort(np.argsort(texts))[which]
+        return rank
+
+    def all(self, codes: Array) -> pl.Series:
+        """Their texts."""
+        known, which = np.unique(codes, return_inverse=True)
+        texts = [self.texts[code] for code in known.tolist()]
+        return pl.Series(texts, dtype=pl.String).gather(which)
+
+    def said(self, codes: Array) -> pl.Series:
+        """Their texts without the kind; null for 0."""
+        known, which = np.unique(codes, return_inverse=True)
+        texts = [self.texts[code].partition(":")[2] if code else None for code in known.tolist()]
+        return pl.Series(texts, dtype=pl.String).gather(which)
 
     def _column(self, number: int, codes: Array) -> Array:
         if len(self._table) < len(self._rows):

@@ -1,0 +1,87 @@
+"""What types and actions of events mean for profiles: counts and points, as tables to look up.
+
+Upstream: `schemas/profile_records.py` names the counts; the points are in docs/profiles.md.
+Downstream: `digest.py`, which reads a whole column at once. An event's kind is the place of its
+type in `TYPES_READ`, its action the place in `ACTIONS_READ`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import polars as pl
+
+from streamgauge.schemas.profile_records import ACTIONS, DEVICES, OTHERS, STATUSES, TYPES
+from streamgauge.streams.metrics.keys import of_strings
+from streamgauge.streams.profiles.rows import COUNT
+
+Array = np.ndarray
+
+POINTS = {
+    **dict.fromkeys(("page_view", "search", "button_click", "link_click", "feed_click"), 1),
+    **dict.fromkeys(("form_submit", "rating", "task_update", "course_interaction"), 2),
+    "content_interaction": 3,
+    "learning_session": 4,
+    "quiz_attempt": 4,
+    "custom": 1,
+}
+"""Points of activity by type; an action's come in place of them. Types without have none."""
+ACTION_POINTS = {("playback", "start"): 1, ("playback", "complete"): 3}
+
+GENRE_POINTS = {"feed_click": 2}
+CONTENT_POINTS = {
+    "content_interaction": 3,
+    "course_interaction": 2,
+    "learning_session": 3,
+    "feed_click": 1,
+}
+"""What an event says about what its user likes; of playback, the action as above."""
+
+TYPES_READ = (*TYPES, OTHERS)
+ACTIONS_READ = (
+    "",
+    *sorted({action for _, action in (*ACTIONS, *ACTION_POINTS)}),
+    "status",
+    "progress",
+)
+
+
+class Lookup:
+    """Known texts as their places; any other is -1."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        texts = list(texts)
+        hashes = of_strings(pl.Series(texts, dtype=pl.String))
+        self._order = np.argsort(hashes)
+        self._hashes = hashes[self._order]
+
+    def __call__(self, series: pl.Series) -> Array:
+        hashes = of_strings(series)
+        at = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
+        return np.where(self._hashes[at] == hashes, self._order[at], -1)
+
+
+def _grid(types: Mapping[str, int], actions: Mapping[tuple[str, str], int]) -> Array:
+    """A number by type and action; where an action has none of its own, the type's."""
+    grid = np.zeros((len(TYPES_READ), len(ACTIONS_READ)), np.int64)
+    for name, value in types.items():
+        grid[TYPES_READ.index(name)] = value
+    for (name, action), value in actions.items():
+        grid[TYPES_READ.index(name), ACTIONS_READ.index(action)] = value
+    return grid
+
+
+TYPE, ACTION = Lookup(TYPES), Lookup(ACTIONS_READ)
+DEVICE, STATUS = Lookup(DEVICES), Lookup(STATUSES)
+POINTS_OF = _grid(POINTS, ACTION_POINTS)
+GENRE_OF, CONTENT_OF = _grid(GENRE_POINTS, ACTION_POINTS), _grid(CONTENT_POINTS, {})
+COUNTED_AS = _grid({}, {at: COUNT[name] + 1 for at, name in ACTIONS.items()}) - 1
+TYPE_COUNT = np.array([COUNT[TYPES.get(name, OTHERS)] for name in TYPES_READ])
+DEVICE_COUNT = np.array([COUNT[f"{device}_events"] for device in DEVICES])
+STATUS_COUNT = np.array([COUNT[f"tasks_{status}"] for status in STATUSES])
+
+
+def places_of(kind: Array, action: Array, name: str, did: str) -> Array:
+    """Places of a type's events with an action."""
+    return ((kind == TYPES_READ.index(name)) & (action == ACTIONS_READ.index(did))).nonzero()[0]

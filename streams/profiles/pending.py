@@ -1,0 +1,55 @@
+"""Whose record is behind, and what of it cannot wait for a turn.
+
+Upstream: `feed.py`, as events and sessions change profiles. Invariant: of a user the earliest
+offset, time and day count, in whatever order they come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from streamgauge.streams.branch import Horizon
+from streamgauge.streams.metrics.keys import firsts
+from streamgauge.streams.metrics.runs import Run
+
+Array = np.ndarray
+
+PENDING: tuple[type, ...] = (np.int32, np.int64, np.int64, np.int64)
+"""By user: partition, first offset, earliest time, first day that changed."""
+NOTHING = Run(key=np.zeros(0, np.uint64), columns=tuple(np.zeros(0, d) for d in PENDING))
+AT_ONCE = -1
+"""In place of the offset of what is urgent in any case."""
+
+
+def urgent_of(pending: Run, horizons: Mapping[int, Horizon]) -> Array:
+    """What a replay would not bring again."""
+    partition, offset, time, _ = pending.columns
+    urgent: Array = offset == AT_ONCE
+    for number, horizon in horizons.items():
+        old = (offset < horizon.offset) | (time <= horizon.timestamp)
+        urgent |= (partition == number) & old
+    return urgent
+
+
+def joined(pending: Iterable[Run]) -> Run:
+    """One row a user."""
+    runs = [NOTHING, *pending]
+    if len(runs) == 2:
+        return runs[1]
+    key = np.concatenate([run.key for run in runs])
+    order = np.argsort(key, kind="stable")
+    sorted_ = [np.concatenate([run.columns[n] for run in runs])[order] for n in range(4)]
+    starts = firsts(key[order]).nonzero()[0]
+    if not len(starts):
+        return NOTHING
+    return Run(
+        key=key[order][starts],
+        columns=tuple(_least(column, starts) for column in sorted_),
+    )
+
+
+def _least(column: Array, starts: Array) -> Array:
+    least: Array = np.minimum.reduceat(column, starts)
+    return least
