@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -161,6 +162,13 @@ class Pipeline:
         at = event["timestamp"] if appended is None else appended
         self._write("events", partition, b"user", self.codec.encode("events", record), at)
 
+    def fill(self, logs: Sequence[Sequence[dict[str, Any]]]) -> None:
+        """A log for each partition, of events with the time of their arrival (`appended`)."""
+        for partition, log in enumerate(logs):
+            for record in log:
+                event = {name: value for name, value in record.items() if name != "appended"}
+                self.append(partition, event, record["appended"])
+
     def _write(
         self, topic: str, partition: int, key: bytes | None, value: bytes | None, at: int = 0
     ) -> None:
@@ -254,6 +262,38 @@ class Pipeline:
         other = replace(stage, task=stage.make(), position={})
         self.hand_over(other, every)
         self.checkpoint(other, every)
+
+    def disturb(self, r: random.Random, steps: int, *, checkpoints: bool = False) -> None:
+        """Batches of any size to the first stage, and whatever may happen to its worker."""
+        stage = self.source
+        for _ in range(steps):
+            if checkpoints and r.random() < 0.5:
+                self.checkpoint(stage, {r.randrange(self.partitions)})
+            self.some_batch(stage, r)
+            self.some_end(stage, r, abort=0.65, restart=0.85, move=0.95)
+
+    def some_batch(self, stage: Stage, r: random.Random) -> None:
+        """Some time later: some records of each partition."""
+        self.now += r.choice([0.1, 0.1, 1.0, 5.0])
+        self.read(stage, {p: r.choice([0, 1, 3, 30]) for p in range(self.partitions)})
+
+    def some_end(
+        self, stage: Stage, r: random.Random, *, abort: float, restart: float, move: float
+    ) -> None:
+        """A batch's: a commit, an abort, a restart or a partition that moves (each up to that
+        share of the cases, the first half are commits), or nothing yet."""
+        action = r.random()
+        if action < 0.5:
+            self.barrier(stage)
+        elif action < abort:
+            self.abort(stage)
+        elif action < restart:
+            self.restart(stage)
+        elif action < move:
+            self.abort(stage)
+            moved = {r.randrange(self.partitions)}
+            stage.task.revoke(moved)
+            self.hand_over(stage, moved)
 
     def finish(self) -> None:
         """Read everything there is, and let every throttle pass."""

@@ -160,27 +160,7 @@ def test_whatever_happens_to_the_worker_a_branch_counts_each_accepted_event_once
     r = random.Random(seed)
     logs = [a_log(r, kit.start, size, f"user-{p}") for p in range(kit.partitions)]
     pipeline = kit.pipeline(branches=lambda: (Counting(),))
-    for partition, log in enumerate(logs):
-        for record in log:
-            event = {name: value for name, value in record.items() if name != "appended"}
-            pipeline.append(partition, event, record["appended"])
-    source = pipeline.source
-    for _ in range(30):
-        if checkpoints and r.random() < 0.5:
-            pipeline.checkpoint(source, {r.randrange(kit.partitions)})
-        pipeline.now += r.choice([0.1, 0.1, 1.0, 5.0])
-        pipeline.read(source, {p: r.choice([0, 1, 3, 30]) for p in range(kit.partitions)})
-        action = r.random()
-        if action < 0.5:
-            pipeline.barrier(source)
-        elif action < 0.65:
-            pipeline.abort(source)
-        elif action < 0.85:
-            pipeline.restart(source)
-        elif action < 0.95:
-            pipeline.abort(source)
-            moved = {r.randrange(kit.partitions)}
-            source.task.revoke(moved)
-            pipeline.hand_over(source, moved)
+    pipeline.fill(logs)
+    pipeline.disturb(r, 30, checkpoints=checkpoints)
     pipeline.finish()
     assert counts(pipeline) == expected(kit, logs)

@@ -69,10 +69,7 @@ def pipeline_of(kit: Any, logs: list[list[dict[str, Any]]]) -> Any:
         return (users(REGISTRY, rules=rules, **more),)
 
     pipeline = kit.pipeline(branches=branches)
-    for partition, log in enumerate(logs):
-        for record in log:
-            event = {name: value for name, value in record.items() if name != "appended"}
-            pipeline.append(partition, event, record["appended"])
+    pipeline.fill(logs)
     return pipeline
 
 
@@ -125,24 +122,7 @@ def test_whatever_happens_to_the_worker_users_are_those_of_one_reading(
     at_once = pipeline_of(kit, logs)
     at_once.finish()
     pipeline = pipeline_of(kit, logs)
-    source = pipeline.source
-    for _ in range(25):
-        if checkpoints and r.random() < 0.5:
-            pipeline.checkpoint(source, {r.randrange(kit.partitions)})
-        pipeline.now += r.choice([0.1, 0.1, 1.0, 5.0])
-        pipeline.read(source, {p: r.choice([0, 1, 3, 30]) for p in range(kit.partitions)})
-        action = r.random()
-        if action < 0.5:
-            pipeline.barrier(source)
-        elif action < 0.65:
-            pipeline.abort(source)
-        elif action < 0.85:
-            pipeline.restart(source)
-        elif action < 0.95:
-            pipeline.abort(source)
-            moved = {r.randrange(kit.partitions)}
-            source.task.revoke(moved)
-            pipeline.hand_over(source, moved)
+    pipeline.disturb(r, 25, checkpoints=checkpoints)
     pipeline.finish()
     mine, theirs = said(pipeline), said(at_once)
     for topic, rows in theirs.items():

@@ -220,10 +220,7 @@ def a_pipeline(kit: Any, logs: list[list[dict[str, Any]]]) -> Any:
         )
     )
     pipeline.topics["experiment-partials"] = [[] for _ in range(kit.partitions)]
-    for partition, log in enumerate(logs):
-        for record in log:
-            event = {name: value for name, value in record.items() if name != "appended"}
-            pipeline.append(partition, event, record["appended"])
+    pipeline.fill(logs)
     return pipeline
 
 
@@ -242,24 +239,7 @@ def test_whatever_happens_to_the_worker_the_figures_are_those_of_a_plain_fold(
     r = random.Random(seed)
     logs = [a_log(r, kit.start, size, p) for p in range(kit.partitions)]
     pipeline = a_pipeline(kit, logs)
-    source = pipeline.source
-    for _ in range(30):
-        if checkpoints and r.random() < 0.5:
-            pipeline.checkpoint(source, {r.randrange(kit.partitions)})
-        pipeline.now += r.choice([0.1, 0.1, 1.0, 5.0])
-        pipeline.read(source, {p: r.choice([0, 1, 3, 30]) for p in range(kit.partitions)})
-        action = r.random()
-        if action < 0.5:
-            pipeline.barrier(source)
-        elif action < 0.65:
-            pipeline.abort(source)
-        elif action < 0.85:
-            pipeline.restart(source)
-        elif action < 0.95:
-            pipeline.abort(source)
-            moved = {r.randrange(kit.partitions)}
-            source.task.revoke(moved)
-            pipeline.hand_over(source, moved)
+    pipeline.disturb(r, 30, checkpoints=checkpoints)
     pipeline.finish()
     assert partials(pipeline) == expected(kit, logs)
     fold = again(kit, logs)

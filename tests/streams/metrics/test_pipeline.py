@@ -56,13 +56,6 @@ def some_log(r: random.Random, start: int, size: int, user: str) -> list[dict[st
     return log
 
 
-def append_all(pipeline: Any, logs: list[list[dict[str, Any]]]) -> None:
-    for partition, log in enumerate(logs):
-        for record in log:
-            event = {k: v for k, v in record.items() if k != "appended" and v is not None}
-            pipeline.append(partition, event, record["appended"])
-
-
 def drive(
     pipeline: Any, r: random.Random, steps: int, failures: bool, checkpoints: bool = False
 ) -> None:
@@ -76,21 +69,9 @@ def drive(
                 pipeline.stand_by(stage)
             if r.random() < 0.1:
                 stage.checkpoints.clear()
-        pipeline.now += r.choice([0.1, 0.1, 1.0, 5.0])
-        counts = {p: r.choice([0, 1, 3, 30]) for p in range(pipeline.partitions)}
-        pipeline.read(stage, counts)
-        action = r.random()
-        if action < 0.5:
-            pipeline.barrier(stage)
-        elif failures and action < 0.6:
-            pipeline.abort(stage)
-        elif failures and action < 0.8:
-            pipeline.restart(stage)
-        elif failures and action < 0.9:
-            pipeline.abort(stage)
-            moved = {r.randrange(pipeline.partitions)}
-            stage.task.revoke(moved)
-            pipeline.hand_over(stage, moved)
+        pipeline.some_batch(stage, r)
+        abort, restart, move = (0.6, 0.8, 0.9) if failures else (0.0, 0.0, 0.0)
+        pipeline.some_end(stage, r, abort=abort, restart=restart, move=move)
     pipeline.finish()
 
 
@@ -100,7 +81,7 @@ def test_the_result_is_what_plain_python_makes_of_the_logs(kit: Any, seed: int, 
     r = random.Random(seed)
     logs = [some_log(r, kit.start, size, f"user-{p}") for p in range(kit.partitions)]
     pipeline = kit.pipeline()
-    append_all(pipeline, logs)
+    pipeline.fill(logs)
     drive(pipeline, r, 6, failures=False)
     assert kit.seen(pipeline.metrics()) == kit.expected(logs, kit.definitions)
     fates = [kit.decide(log, kit.lateness)[0] for log in logs]
@@ -123,7 +104,7 @@ def test_batches_aborts_restarts_moved_partitions_and_checkpoints_change_nothing
     r = random.Random(seed)
     logs = [some_log(r, kit.start, size, f"user-{p}") for p in range(kit.partitions)]
     pipeline = kit.pipeline()
-    append_all(pipeline, logs)
+    pipeline.fill(logs)
     drive(pipeline, r, steps, failures=True, checkpoints=checkpoints)
     assert kit.seen(pipeline.metrics()) == kit.expected(logs, kit.definitions)
 
@@ -134,6 +115,6 @@ def test_dimensions_beyond_what_is_remembered_are_written_as_well(
     monkeypatch.setattr("streamgauge.streams.metrics.plan.KNOWN_TEXTS", 1)
     logs = [some_log(random.Random(p), kit.start, 80, f"user-{p}") for p in range(kit.partitions)]
     pipeline = kit.pipeline()
-    append_all(pipeline, logs)
+    pipeline.fill(logs)
     drive(pipeline, random.Random(1), 6, failures=False)
     assert kit.seen(pipeline.metrics()) == kit.expected(logs, kit.definitions)

@@ -113,28 +113,8 @@ def test_whatever_happens_to_the_worker_the_topics_hold_the_oracles_sessions(
     r = random.Random(seed)
     logs = [a_log(r, kit, size, p) for p in range(kit.partitions)]
     pipeline = make(kit)
-    for partition, log in enumerate(logs):
-        for record in log:
-            event = {name: value for name, value in record.items() if name != "appended"}
-            pipeline.append(partition, event, record["appended"])
-    source = pipeline.source
-    for _ in range(30):
-        if checkpoints and r.random() < 0.5:
-            pipeline.checkpoint(source, {r.randrange(kit.partitions)})
-        pipeline.now += r.choice([0.1, 0.1, 1.0, 5.0])
-        pipeline.read(source, {p: r.choice([0, 1, 3, 30]) for p in range(kit.partitions)})
-        action = r.random()
-        if action < 0.5:
-            pipeline.barrier(source)
-        elif action < 0.65:
-            pipeline.abort(source)
-        elif action < 0.85:
-            pipeline.restart(source)
-        elif action < 0.95:
-            pipeline.abort(source)
-            moved = {r.randrange(kit.partitions)}
-            source.task.revoke(moved)
-            pipeline.hand_over(source, moved)
+    pipeline.fill(logs)
+    pipeline.disturb(r, 30, checkpoints=checkpoints)
     pipeline.finish()
     for topic, by in TABLES.items():
         assert by_text(map(told, table(pipeline, topic).values())) == expected(kit, logs, by)
@@ -160,10 +140,7 @@ def test_the_live_tables_are_those_of_a_backtest(kit: Any) -> None:
     file = Backtest(both)
     registry = open_registry("mock://metrics")
     pipeline = kit.pipeline(branches=lambda: (SessionBranch(both, registry), file))
-    for partition, log in enumerate(logs):
-        for record in log:
-            event = {name: value for name, value in record.items() if name != "appended"}
-            pipeline.append(partition, event, record["appended"])
+    pipeline.fill(logs)
     for _ in range(8):
         pipeline.now += 1
         pipeline.read(pipeline.source, dict.fromkeys(range(kit.partitions), 30))
