@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 from hypothesis import HealthCheck, settings
 
 from streamgauge.cli.errors import MissingRequirementError
@@ -56,6 +57,15 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         return
     yield broker.bootstrap
     broker.kill()
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[str]:
+    """A broker in this process (librdkafka's mock cluster): topics appear at their first use."""
+    host = Producer({"bootstrap.servers": "unused", "test.mock.num.brokers": 1, "log_level": 0})
+    (address,) = host.list_topics(timeout=60).brokers.values()
+    yield f"{address.host}:{address.port}"
+    host.flush(0)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
-"""A broker in this process (librdkafka's mock cluster) and a reader of its topics."""
+"""A reader of topics of the mock cluster."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,6 @@ from confluent_kafka import (
     Consumer,
     KafkaError,
     Message,
-    Producer,
     TopicPartition,
 )
 
@@ -19,15 +18,6 @@ from streamgauge.schemas.registry import Registry, open_registry
 PARTITIONS = 4
 
 Read = Callable[[str], list[Message]]
-
-
-@pytest.fixture(scope="session")
-def broker() -> Iterator[str]:
-    """The mock cluster's address; topics appear at their first use."""
-    host = Producer({"bootstrap.servers": "unused", "test.mock.num.brokers": 1, "log_level": 0})
-    (address,) = host.list_topics(timeout=10).brokers.values()
-    yield f"{address.host}:{address.port}"
-    host.flush(0)
 
 
 @pytest.fixture

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
-from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
 from streamgauge.schemas.avro import RECORDS
 from streamgauge.schemas.errors import TopicError
 from streamgauge.schemas.topics import TOPICS, config, create_topics, qualified
-
-
-@pytest.fixture(scope="module")
-def mock_broker() -> Iterator[str]:
-    producer = Producer({"bootstrap.servers": "mock", "test.mock.num.brokers": 1, "log_level": 0})
-    (broker,) = producer.list_topics(timeout=10).brokers.values()
-    yield f"{broker.host}:{broker.port}"
-    del producer
 
 
 def create(broker: str, namespace: str, partitions: int | None = None) -> dict[str, int]:
@@ -46,9 +36,9 @@ def test_every_topic_is_stamped_by_the_broker_and_says_how_long_it_keeps(topic) 
 
 
 def test_on_the_embedded_broker_topics_come_into_being_with_its_partitions(
-    mock_broker: str,
+    broker: str,
 ) -> None:
-    conf = {"bootstrap.servers": mock_broker, "log_level": 0}
+    conf = {"bootstrap.servers": broker, "log_level": 0}
     expected = {f"ns.{name}": 4 for name in TOPICS}
     assert create_topics(conf, "ns", partitions=2, embedded=True) == expected
 

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streamgauge.cli.stack.process import free_port, spawn
@@ -106,15 +106,6 @@ class Collectors:
             return httpx.get(f"{self.url}/ready").status_code == 200
         except httpx.TransportError:
             return False
-
-
-@pytest.fixture(scope="session")
-def broker() -> Iterator[str]:
-    """The mock cluster's address; topics appear at their first use."""
-    host = Producer({"bootstrap.servers": "unused", "test.mock.num.brokers": 1, "log_level": 0})
-    (address,) = host.list_topics(timeout=10).brokers.values()
-    yield f"{address.host}:{address.port}"
-    host.flush(0)
 
 
 @pytest.fixture(scope="module")
