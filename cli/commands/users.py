@@ -126,7 +126,7 @@ def timeline(settings: Settings, user: str, since: str | None, limit: int, as_js
     for row in rows:
         row["at"] = row["at"].isoformat()
         if not as_json:
-            row["details"] = _told(row["details"] or {})
+            row["details"] = _told(row["details"] or {}, zeros=row["what"] != "session")
     output.table(rows, ("at", "user_id", "what", "details"), as_json)
 
 
@@ -227,9 +227,9 @@ def _asker(connection: Connection[Any], settings: Settings) -> Any:
     return ask
 
 
-def _told(details: Mapping[str, Any]) -> str:
+def _told(details: Mapping[str, Any], *, zeros: bool) -> str:
     return ", ".join(
         f"{name} {json.dumps(value, ensure_ascii=False)}"
         for name, value in details.items()
-        if value not in (None, False)
+        if value is not None and value is not False and (zeros or value != 0)
     )

@@ -89,6 +89,9 @@ def test_a_timeline_tells_sessions_and_segments_the_latest_first(ask: Run) -> No
     assert rows[0]["details"] == {"active_days_7": 3}
     since = ask("users", "timeline", "ann", "--since", "2026-01-05").output
     assert "active_days_7 3" in since and "left new" not in since
+    lines = ask("users", "timeline", "ann").output.splitlines()
+    [entered] = [line for line in lines if "entered new" in line]
+    assert entered.endswith("days_since_first 0")
 
 
 @pytest.mark.postgres
