@@ -61,6 +61,7 @@ for number in range(2):
     pid = os.fork()
     if not pid:
         gevent.joinall([gevent.spawn(work, client, f"c{number}-{n}") for n in range(5)])
+        assert client.flush(90) == 0, client.stats()
         sys.exit()
     children.append(pid)
 for pid in children:

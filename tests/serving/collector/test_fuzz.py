@@ -177,16 +177,18 @@ def test_nasty_bytes(fuzzed: Collectors) -> None:
     statuses: Counter[int | None] = Counter()
     before = fuzzed.memory
     end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
+    while time.monotonic() < end or not {200, 400, 413} <= set(statuses):
+        assert time.monotonic() < end + 120, statuses
         request = raw(draw)
         status = answer(fuzzed.port, request, slowly=draw.random() < 0.05)
         statuses[status] += 1
         assert status is None or status < 500 or status == 503, request[:2000]
-    assert {200, 400, 413} <= set(statuses)
     assert fuzzed.memory - before < GROWTH
     search = {"event_type": "search", "user_id": "u", "timestamp": NOW}
     request = json.dumps(search).encode()
     head = b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(request)
-    assert answer(fuzzed.port, head + request, slowly=False) == 200
+    deadline = time.monotonic() + 60
+    while answer(fuzzed.port, head + request, slowly=False) != 200:  # it may be too slow for it
+        assert time.monotonic() < deadline
     log = fuzzed.log.read_text()
     assert "Traceback" not in log, log[log.index("Traceback") - 500 :][:3000]

@@ -99,8 +99,12 @@ def stop(senders: list[Sender]) -> None:
 
 def test_whatever_was_answered_ok_before_a_kill_is_in_the_topic(collectors: Collectors) -> None:
     senders = send(collectors, 3)
-    for _ in range(5 if os.environ.get("FAULTS") == "all" else 2):
+    for turn in range(5 if os.environ.get("FAULTS") == "all" else 2):
         time.sleep(1.0)
+        deadline = time.monotonic() + DEADLINE
+        while any(len(sender.acknowledged) <= turn * BATCH for sender in senders):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         collectors.end(signal.SIGKILL)
         collectors.start()
     time.sleep(0.5)
