@@ -94,19 +94,20 @@ class Checkpointing:
 
     def _run(self) -> None:
         self._resumption.checkpoints.sweep()
-        done = None
+        done: Mapping[TP, int] | None = None  # the offsets alone: states are large
         while True:
             stopped = self._stop.wait(self._interval)
             latest = self._latest
             try:
-                if latest is not None and latest is not done:
+                if latest is not None and latest.offsets is not done:
                     started = time.monotonic()
                     files = latest.write(self._engine, self._resumption)
-                    done, self._written_at = latest, time.monotonic()
+                    done, self._written_at = latest.offsets, time.monotonic()
                     logger.info("%d checkpoints in %.2f s", files, self._written_at - started)
                 if not stopped:
                     self._resumption.refresh()
             except BaseException as exc:  # polars raises PanicException, a BaseException
                 logger.warning("no checkpoints this time: %r", exc)
+            latest = None  # while this waits, a state that others have left must not stay
             if stopped:
                 return
