@@ -111,6 +111,7 @@ def check(settings: Settings, files: tuple[str, ...], as_json: bool) -> None:
         said = "not registered" if latest is None else "; ".join(problems) or "compatible"
         rows.append({"name": name, "ok": not problems, "result": said})
     rows += [{"name": file, "ok": False, "result": "differs from its class"} for file in drift()]
+    rows.sort(key=lambda row: not row["ok"])  # what is wrong at the end, where it is seen
     output.table(rows, ("name", "ok", "result"), as_json)
     if not all(row["ok"] for row in rows):
         sys.exit(FAILED)
