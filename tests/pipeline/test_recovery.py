@@ -18,10 +18,11 @@ import pytest
 
 from streamgauge.cli.settings import Settings
 from streamgauge.cli.verify import VerifyConfig, verify
+from streamgauge.cli.verify.log import Log
 from streamgauge.producers import RecordProducer
 from streamgauge.producers.simulator import Rates, Simulation, simulate
 from streamgauge.schemas.topics import create_topics
-from streamgauge.streams.engine.checkpoint import found
+from streamgauge.streams.engine.checkpoint import found, verified
 
 pytestmark = [pytest.mark.kafka, pytest.mark.alone, pytest.mark.timeout(900)]
 
@@ -77,6 +78,21 @@ class Machine:
         report = verify(config)
         assert report.ok, report
 
+    def await_checkpoints(self, folder):
+        """Until there is one of every state, and those of the events hold nearly all of them."""
+        log = Log({"bootstrap.servers": self.settings.kafka})
+        events = f"{self.settings.namespace}.events"
+        behind = sum(log.bounds(events)[1].values()) - EVENTS / 8
+        log.close()
+
+        def there():
+            heads = [verified(path)[0] for path in found(folder)]
+            held = sum(head.offset for head in heads if head.topic == events)
+            return len(heads) == STATES and held >= behind
+
+        eventually(there, "no checkpoints")
+        time.sleep(3)
+
     def restored(self, name="worker"):
         """Rows and checkpoints of the last restore that the log tells of."""
         line = r"restored (\d+) rows in .* s, (\d+) partitions from checkpoints"
@@ -106,9 +122,7 @@ def test_a_restart_reads_only_the_tail_and_so_does_a_takeover_from_a_standby(mac
     standby = machine.start("standby", name="standby", dir=afar)
     machine.simulate(1)
     machine.differences()
-    # of all states, and of nearly all of the events
-    eventually(lambda: len(list(found(machine.settings.checkpoint_folder))) == STATES, "no files")
-    time.sleep(3)
+    machine.await_checkpoints(machine.settings.checkpoint_folder)
     worker.send_signal(signal.SIGKILL)
     worker.wait()
     gone = machine.start("status", "--json", name="status").wait()
@@ -122,11 +136,10 @@ def test_a_restart_reads_only_the_tail_and_so_does_a_takeover_from_a_standby(mac
     rows, loaded = machine.restored("again")
     assert loaded == STATES
     assert rows < EVENTS / 4
-    eventually(lambda: len(list(found(afar / "checkpoints"))) == STATES, "no files of the standby")
-    time.sleep(3)
+    machine.await_checkpoints(afar / "checkpoints")
     again.send_signal(signal.SIGKILL)
     standby.terminate()
-    assert standby.wait(30) == 0
+    assert standby.wait(PATIENCE) == 0
 
     machine.start("worker", name="there", dir=afar)
     machine.simulate(3)
@@ -143,6 +156,7 @@ def test_agents_apart_are_exactly_once_together(machine):
     ]
     machine.simulate(1)
     machine.differences()
+    machine.await_checkpoints(machine.settings.checkpoint_folder)
     workers[0].send_signal(signal.SIGKILL)
     machine.start("worker", "--agents", "source", "--id", "source", name="source")
     machine.simulate(2)
