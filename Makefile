@@ -50,7 +50,7 @@ check: setup ## The quick part: lint, format, types, import rules, unit tests
 
 test: check ## Everything: check, then the tests on real Kafka, Postgres and Redis, and the wheel
 	$(BIN)/pytest -n 2 --dist loadfile -m 'not ($(UNIT)) and not alone' -rs --durations=10
-	$(BIN)/pytest -m alone -rs --durations=10
+	$(BIN)/pytest -n 3 --dist loadfile -m alone -rs --durations=10
 	rm -rf build dist
 	$(BIN)/python -m build --wheel --no-isolation
 	@echo 'Not run: the skipped tests, listed above with the reason of each; make bench, a measurement.'
