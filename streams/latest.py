@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from streamgauge.streams.metrics.runs import Columns, Run, Runs
 
@@ -39,7 +40,7 @@ class Latest:
     unused: int = 0
 
     @staticmethod
-    def of(*dtypes: type) -> Latest:
+    def of(*dtypes: DTypeLike) -> Latest:
         """An empty one with columns of these types."""
         return Latest(runs=Runs(dtypes=(np.int64, *dtypes), fold=_newest))
 
@@ -57,7 +58,7 @@ class Latest:
         current = (version == newest[which]).nonzero()[0]
         if len(current) == len(which):
             return which, tuple(columns)
-        return which[current], tuple(column[current] for column in columns)
+        return which[current], tuple(column.take(current) for column in columns)
 
     def put(self, keys: Array, run: Run) -> Latest:
         """With these rows in place of all that the keys (unique) had."""
@@ -93,6 +94,11 @@ class Latest:
     def compacted(self) -> Latest:
         """Without what is of no use any more."""
         return self._only(self._everything())
+
+    def changed(self, change: Callable[[Run], Run]) -> Latest:
+        """With other values in the columns; what is held and its keys stay."""
+        runs = tuple(change(run) for run in self.runs.runs)
+        return replace(self, runs=replace(self.runs, runs=runs))
 
     def _everything(self) -> Run:
         found = self.runs.where(lambda run: np.ones(len(run.key), bool))

@@ -36,7 +36,6 @@ from streamgauge.streams.profiles.feed import Profiles
 from streamgauge.streams.profiles.profiles import Finals
 from streamgauge.streams.rounds import MINUTE_MS, Items, Rounds, minutes, rounds
 from streamgauge.streams.segments.membership import Membership
-from streamgauge.streams.sessions import spans
 from streamgauge.streams.sessions.branch import SessionBranch
 from streamgauge.streams.sessions.sessions import Settings
 from streamgauge.streams.sessions.spans import user_keys
@@ -285,19 +284,19 @@ class Users(Branch):
     def _finals(self) -> _Over:
         """The sessions that are over, and when they came to be."""
         told = self._sessions.finals()
-        run = told.sessions.take(told.is_final.nonzero()[0])
-        columns = run.columns
-        start, end = columns[spans.START], columns[spans.END]
+        over = told.sessions.take(told.is_final.nonzero()[0])
+        rows = over.rows
+        start, end = rows["start"], rows["end"]
         at = closes(start, end) + self._settings.lateness
         items = Items(
-            partition=columns[spans.PARTITION], user=run.key, minute=at // MINUTE_MS * MINUTE_MS
+            partition=rows["partition"], user=over.key, minute=at // MINUTE_MS * MINUTE_MS
         )
         sessions = Finals(
-            key=run.key,
+            key=over.key,
             start=start,
             duration=end - start,
-            bounce=columns[spans.EVENTS] == 1,
-            binge=columns[spans.BINGED],
+            bounce=rows["events"] == 1,
+            binge=rows["binged"] > 0,
         )
         return _Over(items=items, at=at, sessions=sessions)
 

@@ -10,10 +10,11 @@ equal key keep the order in which they were added.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 Array = np.ndarray
 Columns = tuple[Array, ...]
@@ -27,10 +28,23 @@ class Run:
     columns: Columns
 
     def take(self, index: Array) -> Run:
-        return Run(key=self.key[index], columns=tuple(column[index] for column in self.columns))
+        """Rows by their places; `take`, as indexing copies a structured row field by field."""
+        return Run(
+            key=self.key.take(index), columns=tuple(column.take(index) for column in self.columns)
+        )
 
 
 Fold = Callable[[Run], Run]
+
+
+def together(columns: Sequence[Array]) -> Array:
+    """One column after the other, of one type; structured rows as bytes, for numpy copies those
+    field by field."""
+    dtype = columns[0].dtype
+    if dtype.names is None:
+        return np.concatenate(columns)
+    size = np.dtype((np.void, dtype.itemsize))
+    return np.concatenate([column.view(size) for column in columns]).view(dtype)
 
 
 def joined(first: Run, second: Run) -> Run:
@@ -39,7 +53,8 @@ def joined(first: Run, second: Run) -> Run:
     order = np.argsort(key, kind="stable")  # two sorted halves: merged in one pass
     columns = zip(first.columns, second.columns, strict=True)
     return Run(
-        key=key[order], columns=tuple(np.concatenate([one, two])[order] for one, two in columns)
+        key=key.take(order),
+        columns=tuple(together([one, two]).take(order) for one, two in columns),
     )
 
 
@@ -47,7 +62,7 @@ def joined(first: Run, second: Run) -> Run:
 class Runs:
     """An immutable table."""
 
-    dtypes: tuple[type, ...]
+    dtypes: tuple[DTypeLike, ...]
     fold: Fold | None = None
     """Makes one row of several of equal key, where that loses nothing."""
     runs: tuple[Run, ...] = ()
@@ -85,11 +100,11 @@ class Runs:
                 which.append(np.repeat(hits, counts))
                 ends = np.cumsum(counts)
                 index = np.arange(ends[-1]) + np.repeat(low - ends + counts, counts)
-            found.append(tuple(column[index] for column in run.columns))
+            found.append(tuple(column.take(index) for column in run.columns))
         if len(which) == 2:
             return which[1], found[1]
         return np.concatenate(which), tuple(
-            np.concatenate(columns) for columns in zip(*found, strict=True)
+            together(columns) for columns in zip(*found, strict=True)
         )
 
     def has(self, keys: Array) -> Array:
@@ -107,8 +122,7 @@ class Runs:
         return Run(
             key=np.concatenate([part.key for part in parts]),
             columns=tuple(
-                np.concatenate(columns)
-                for columns in zip(*(part.columns for part in parts), strict=True)
+                together(columns) for columns in zip(*(part.columns for part in parts), strict=True)
             ),
         )
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import DTypeLike
 
 from streamgauge.streams.metrics import fold
 from streamgauge.streams.metrics.clock import MINUTE_MS, Clock
@@ -239,7 +240,7 @@ def _frame(run: Run) -> pl.DataFrame:
     return pl.DataFrame({"key": run.key, **columns})
 
 
-def _run(frame: pl.DataFrame, dtypes: Sequence[type]) -> Run:
+def _run(frame: pl.DataFrame, dtypes: Sequence[DTypeLike]) -> Run:
     columns = []
     for number, dtype in enumerate(dtypes):
         column: Array = np.empty(frame.height, dtype)

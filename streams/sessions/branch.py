@@ -38,9 +38,10 @@ from streamgauge.streams.sessions.sessions import (
     latest,
     of_others,
     step,
+    taken_up,
     without,
 )
-from streamgauge.streams.sessions.spans import COLUMNS, PARTITION, Arrived, arrived
+from streamgauge.streams.sessions.spans import COLUMNS, Arrived, arrived
 
 HOLD_SECONDS = 5.0
 """For so long at most the row of an open session is held back."""
@@ -200,10 +201,11 @@ class _Sessions:
 
     def _restore(self) -> None:
         """What the changelog says is open, once all of it is there."""
-        offsets, run = self.changelog.taken()
-        if offsets:
-            known = self.state.open.put(np.unique(run.key), run)
-            self.state = replace(self.state, open=known, offsets={**self.state.offsets, **offsets})
+        offsets, read = self.changelog.taken()
+        self.state = replace(self.state, offsets={**self.state.offsets, **offsets})
+        for one in read:
+            state, run = taken_up(self.state, one)
+            self.state = replace(state, open=state.open.put(np.unique(run.key), run))
 
     def _outputs(self, told: Told) -> Iterable[Output]:
         if len(told.gone.key):
@@ -212,7 +214,7 @@ class _Sessions:
                 topic=self._topic,
                 keys=_keys(gone),
                 values=[None] * gone.height,
-                partitions=told.gone.columns[PARTITION].tolist(),
+                partitions=told.gone.rows["partition"].tolist(),
             )
         if len(told.sessions.key):
             changed = rows.changed(told, by_device=self._by_device)
@@ -221,7 +223,7 @@ class _Sessions:
                 topic=self._topic,
                 keys=_keys(changed),
                 values=self._encoder.encode(pl.concat([changed, kept], how="horizontal")),
-                partitions=told.sessions.columns[PARTITION].tolist(),
+                partitions=told.sessions.rows["partition"].tolist(),
             )
 
 

@@ -15,9 +15,9 @@ import polars as pl
 from streamgauge.schemas.columnar import Decoder
 from streamgauge.schemas.messages import Messages
 from streamgauge.schemas.registry import Registry
-from streamgauge.streams.metrics.runs import Run, Runs
+from streamgauge.streams.metrics.runs import Runs
 from streamgauge.streams.sessions import rows
-from streamgauge.streams.sessions.spans import concatenated
+from streamgauge.streams.sessions.spans import Read
 
 Array = np.ndarray
 _NOTHING = Runs(dtypes=(np.int64, np.int32))
@@ -46,19 +46,19 @@ class Changelog:
             else:
                 known[key] = value
 
-    def taken(self) -> tuple[dict[int, int], Run]:
+    def taken(self) -> tuple[dict[int, int], list[Read]]:
         """The last offset of each partition, and what is open there; once."""
         found, self._open = self._open, {}
-        runs = []
+        read = []
         for partition, known in found.items():
             table = self._decoded(list(known), list(known.values()), partition)
-            runs.append(rows.restored(table, partition, by_device=self._by_device))
+            read.append(rows.restored(table, partition, by_device=self._by_device))
         everything = self._known.where(lambda run: np.ones(len(run.key), bool)).columns
         offsets = {
             partition: int(everything[0][everything[1] == partition].max(initial=-1))
             for partition in found
         }
-        return offsets, concatenated(runs)
+        return offsets, read
 
     def known(self, keys: Array) -> Array:
         """The offset up to which rows are of all events of each key; -1 where there are none."""

@@ -8,17 +8,16 @@ several spans, else the row's own columns do.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from streamgauge.streams.metrics.keys import combine, of_strings
-from streamgauge.streams.metrics.runs import Run
+from streamgauge.streams.metrics.runs import Run, together
 from streamgauge.streams.sessions import spans
 from streamgauge.streams.sessions.sessions import Told
-from streamgauge.streams.sessions.spans import DTYPES, NO_RUN, objects, user_keys
+from streamgauge.streams.sessions.spans import SPAN, TEXTS, Read, user_keys
 
 Array = np.ndarray
 
@@ -57,30 +56,30 @@ KEPT = pl.Schema(
 """What is kept beside that, to go on from; null in final rows but for the offset."""
 
 _COUNTS = {
-    "events": spans.EVENTS,
-    "page_views": spans.VIEWS,
-    "conversions": spans.CONVERTED,
-    "playbacks": spans.PLAYED,
+    "events": "events",
+    "page_views": "views",
+    "conversions": "converted",
+    "playbacks": "played",
 }
 
 
 def changed(told: Told, *, by_device: bool) -> pl.DataFrame:
     """With the columns ROWS; without `device_type` where sessions are over devices."""
-    columns = told.sessions.columns
-    start, end, events = (columns[n] for n in (spans.START, spans.END, spans.EVENTS))
-    devices = {"device_type": columns[spans.DEVICE].tolist()} if by_device else {}
+    found = told.sessions
+    rows = found.rows
+    devices = {"device_type": found.text("device")} if by_device else {}
     return pl.DataFrame(
         {
-            "user_id": columns[spans.USER].tolist(),
+            "user_id": found.text("user"),
             **devices,
-            "started_at": start,
-            "ended_at": end,
-            "duration_seconds": (end - start) / 1000,
-            "entry_page": columns[spans.ENTRY].tolist(),
-            "exit_page": columns[spans.EXIT].tolist(),
-            **{name: columns[number] for name, number in _COUNTS.items()},
-            "is_bounce": events == 1,
-            "is_binge": columns[spans.BINGED],
+            "started_at": rows["start"],
+            "ended_at": rows["end"],
+            "duration_seconds": (rows["end"] - rows["start"]) / 1000,
+            "entry_page": found.text("entry"),
+            "exit_page": found.text("exit"),
+            **{name: rows[field] for name, field in _COUNTS.items()},
+            "is_bounce": rows["events"] == 1,
+            "is_binge": rows["binged"] > 0,
             "is_final": told.is_final,
         },
         schema_overrides=ROWS,
@@ -89,60 +88,82 @@ def changed(told: Told, *, by_device: bool) -> pl.DataFrame:
 
 def kept(told: Told) -> pl.DataFrame:
     """With the columns KEPT."""
-    columns, is_open = told.sessions.columns, ~told.is_final
-    parts = _parts(told)
-    names = list(zip(told.sessions.key.tolist(), columns[spans.START].tolist(), strict=True))
-    has_page = is_open & (columns[spans.ENTRY_ID] != None)  # noqa: E711
+    found, is_open = told.sessions, ~told.is_final
+    rows = found.rows
+    has_page = pl.Series(is_open & (rows["entry_id"] > 0))
+    times = pl.DataFrame({name: rows[name] for name in ("entry_at", "exit_at")})
+    offsets = np.zeros(max(told.offsets, default=0) + 1, np.int64)
+    for partition, offset in told.offsets.items():
+        offsets[partition] = offset
     return pl.DataFrame(
         {
-            "emitted_offset": [told.offsets[p] for p in columns[spans.PARTITION].tolist()],
-            "entry_at": _where(has_page, columns[spans.ENTRY_AT]),
-            "entry_id": _where(is_open, columns[spans.ENTRY_ID]),
-            "exit_at": _where(has_page, columns[spans.EXIT_AT]),
-            "exit_id": _where(is_open, columns[spans.EXIT_ID]),
-            "plays": [plays_text(plays) for plays in _where(is_open, columns[spans.PLAYS])],
-            "parts": [parts.get(name) for name in names] if parts else [None] * len(names),
+            "emitted_offset": offsets[rows["partition"]],
+            **times.select(pl.when(has_page).then(pl.all())).to_dict(),
+            **{name: found.text(name, is_open) for name in ("entry_id", "exit_id", "plays")},
+            "parts": _parts(told),
         },
-        schema=KEPT,
-    )
+        schema_overrides=KEPT,
+    ).select(KEPT.names())
 
 
 def gone(told: Told, *, by_device: bool) -> pl.DataFrame:
     """The keys of rows that are no more, as far as their table has them."""
-    columns = told.gone.columns
-    names = {"user_id": spans.USER, "device_type": spans.DEVICE, "started_at": spans.START}
-    wanted = [name for name in names if by_device or name != "device_type"]
-    return pl.DataFrame(
-        {name: columns[names[name]].tolist() for name in wanted},
-        schema={name: ROWS[name] for name in wanted},
+    devices = {"device_type": told.gone.text("device")} if by_device else {}
+    start = np.ascontiguousarray(told.gone.rows["start"])
+    return pl.DataFrame({"user_id": told.gone.text("user"), **devices, "started_at": start})
+
+
+def restored(rows: pl.DataFrame, partition: int, *, by_device: bool) -> Read:
+    """What is kept of open sessions, from their rows (ROWS and KEPT)."""
+    several = rows["parts"].is_not_null()
+    whole = rows.filter(~several)
+    found = np.zeros(whole.height, SPAN)
+    times = {"start": "started_at", "end": "ended_at", "entry_at": "entry_at", "exit_at": "exit_at"}
+    missing = {"entry_at": spans.FAR, "exit_at": -spans.FAR}
+    for name, column in times.items():
+        found[name] = whole[column].fill_null(missing.get(name, 0)).to_numpy()
+    for name, field in (*_COUNTS.items(), ("is_binge", "binged")):
+        found[field] = whole[name].to_numpy()
+    texts = {name: whole[column] for name, column in _texts(by_device).items()}
+    keys = [session_keys(whole, partition, by_device=by_device)]
+    pieces, columns = [found], {name: [column] for name, column in texts.items()}
+    for row in rows.filter(several).iter_rows(named=True):
+        parts = json.loads(row["parts"])
+        piece = np.zeros(len(parts), SPAN)
+        for name, values in zip((*_FIELDS, *_PART_TEXTS), zip(*parts, strict=True), strict=True):
+            if name in TEXTS:
+                columns[name].append(pl.Series(values, dtype=pl.String))
+            else:
+                piece[name] = values
+        for name in columns.keys() - set(_PART_TEXTS):
+            text = row[_texts(by_device)[name]]
+            columns[name].append(pl.Series([text] * len(parts), dtype=pl.String))
+        one = pl.DataFrame([row], schema=rows.schema)
+        keys.append(np.repeat(session_keys(one, partition, by_device=by_device), len(parts)))
+        pieces.append(piece)
+    everything = together(pieces)
+    everything["partition"] = partition
+    return named(
+        np.concatenate(keys), everything, {name: pl.concat(some) for name, some in columns.items()}
     )
 
 
-def restored(rows: pl.DataFrame, partition: int, *, by_device: bool) -> Run:
-    """What is kept of open sessions, from their rows (ROWS and KEPT)."""
-    if not rows.height:
-        return NO_RUN
-    start = rows["started_at"].to_numpy()
-    columns: list[Any] = [np.full(len(start), partition), start, rows["ended_at"].to_numpy()]
-    columns += [rows[name].to_numpy() for name in (*_COUNTS, "is_binge")]
-    columns += [
-        rows["entry_at"].fill_null(spans.FAR).to_numpy(),
-        rows["exit_at"].fill_null(-spans.FAR).to_numpy(),
-        *(objects(rows[name].to_list()) for name in ("entry_id", "exit_id")),
-        *(objects(rows[name].to_list()) for name in ("entry_page", "exit_page")),
-        objects([plays_of(text) for text in rows["plays"].to_list()]),
-        objects(rows["user_id"].to_list()),
-        objects(rows["device_type"].to_list() if by_device else [None] * len(start)),
-    ]
-    key = session_keys(rows, partition, by_device=by_device)
-    whole = _run(key, columns)
-    several = rows["parts"].is_not_null().to_numpy()
-    if not several.any():
-        return whole
-    pieces = [whole.take((~several).nonzero()[0])]
-    for place in several.nonzero()[0].tolist():
-        pieces.append(_spans(whole.take(np.array([place])), json.loads(rows["parts"][place])))
-    return spans.concatenated(pieces)
+def _texts(by_device: bool) -> dict[str, str]:
+    """Fields that name texts, and the columns that these are in."""
+    columns = {"entry": "entry_page", "exit": "exit_page", "user": "user_id"}
+    devices = {"device": "device_type"} if by_device else {}
+    return {**columns, **devices, **{name: name for name in ("entry_id", "exit_id", "plays")}}
+
+
+def named(key: Array, rows: Array, texts: dict[str, pl.Series]) -> Read:
+    """The rows with the texts of these fields."""
+    before = 0
+    for name, column in texts.items():
+        number = np.arange(before + 1, before + 1 + len(column))
+        rows[name] = np.where(column.is_null().to_numpy(), 0, number)
+        before += len(column)
+    everything = pl.concat([column.rename("") for column in texts.values()], rechunk=True)
+    return Read(run=Run(key=key, columns=(rows,)), texts=everything)
 
 
 def session_keys(rows: pl.DataFrame, partition: int, *, by_device: bool) -> Array:
@@ -152,57 +173,29 @@ def session_keys(rows: pl.DataFrame, partition: int, *, by_device: bool) -> Arra
 
 
 # What a part says, in this order: all but whose it is.
-_PART = (
-    *(spans.START, spans.END, spans.EVENTS, spans.VIEWS, spans.CONVERTED, spans.PLAYED),
-    *(spans.BINGED, spans.ENTRY_AT, spans.EXIT_AT, spans.ENTRY_ID, spans.EXIT_ID),
-    *(spans.ENTRY, spans.EXIT),
+_FIELDS = (
+    *("start", "end", "events", "views", "converted", "played"),
+    *("binged", "entry_at", "exit_at"),
 )
+_PART_TEXTS = ("entry_id", "exit_id", "entry", "exit", "plays")
 
 
-def _parts(told: Told) -> dict[tuple[int, int], str]:
-    """The spans of sessions that have several, by key and start of the session."""
+def _parts(told: Told) -> pl.Series:
+    """Of each session the spans that are kept of it, where these are several."""
+    names = zip(told.sessions.key.tolist(), told.sessions.rows["start"].tolist(), strict=True)
+    parts = told.parts
+    if not len(parts.key):
+        return pl.Series([None], dtype=pl.String).new_from_index(0, len(told.sessions.key))
     found: dict[tuple[int, int], list[list[Any]]] = {}
-    columns = told.parts.columns
-    values = zip(*(columns[number].tolist() for number in _PART), strict=True)
-    plays = columns[spans.PLAYS].tolist()
+    columns = [parts.rows[name].tolist() for name in _FIELDS]
+    columns += [parts.text(name).to_list() for name in _PART_TEXTS]
     name = None
-    for key, is_first, value, play in zip(
-        told.parts.key.tolist(), told.parts_begin.tolist(), values, plays, strict=True
+    for key, is_first, *values in zip(
+        parts.key.tolist(), told.parts_begin.tolist(), *columns, strict=True
     ):
         if is_first:
-            name = (key, value[0])
+            name = (key, values[0])
         assert name is not None
-        found.setdefault(name, []).append([*value, plays_text(play)])
-    return {name: json.dumps(parts, ensure_ascii=False) for name, parts in found.items()}
-
-
-def _spans(session: Run, parts: Sequence[Sequence[Any]]) -> Run:
-    columns = [np.repeat(column, len(parts)) for column in session.columns]
-    for number, values in zip(_PART, zip(*parts, strict=True), strict=False):
-        columns[number] = objects(values) if DTYPES[number] is object else np.array(values)
-    columns[spans.PLAYS] = objects([plays_of(part[-1]) for part in parts])
-    return _run(np.repeat(session.key, len(parts)), columns)
-
-
-def _run(key: Array, columns: Sequence[Any]) -> Run:
-    return Run(
-        key=key,
-        columns=tuple(c.astype(d, copy=False) for c, d in zip(columns, DTYPES, strict=True)),
-    )
-
-
-def _where(wanted: Array, values: Array) -> list[Any]:
-    """The values as a list, None elsewhere."""
-    if wanted.all():
-        return values.tolist()
-    found = values.astype(object)
-    found[~wanted] = None
-    return found.tolist()
-
-
-def plays_text(plays: spans.Plays | None) -> str | None:
-    return None if plays is None else json.dumps(sorted(plays), ensure_ascii=False)
-
-
-def plays_of(text: str | None) -> spans.Plays | None:
-    return None if text is None else frozenset((series, of) for series, of in json.loads(text))
+        found.setdefault(name, []).append(values)
+    texts = {name: json.dumps(some, ensure_ascii=False) for name, some in found.items()}
+    return pl.Series([texts.get(name) for name in names], dtype=pl.String)

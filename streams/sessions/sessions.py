@@ -33,16 +33,19 @@ import polars as pl
 from streamgauge.streams.latest import Latest
 from streamgauge.streams.metrics.fate import NONE
 from streamgauge.streams.metrics.keys import combine
-from streamgauge.streams.metrics.runs import Run
+from streamgauge.streams.metrics.runs import Run, together
 from streamgauge.streams.sessions import spans
 from streamgauge.streams.sessions.spans import (
     CONVERSIONS,
-    NO_RUN,
     NO_SPANS,
+    TEXTS,
     Arrived,
+    Read,
+    Spans,
     concatenated,
 )
 from streamgauge.streams.sessions.splitting import CAP_MS, begins, closed, cuts
+from streamgauge.streams.sessions.texts import Texts
 
 Array = np.ndarray
 
@@ -51,6 +54,8 @@ JOINED_UP_TO_MS = CAP_MS - 3_600_000
 """With a greater lateness, a start that may still move can be a day ago."""
 
 SLOTS = 8
+_FEW = 50_000
+"""Texts of no use that are not worth a look."""
 _MANY = 100_000
 """Waiting events that are told without further waiting: memory is worth more."""
 
@@ -81,6 +86,8 @@ class SessionState:
 
     open: Latest = NO_SPANS
     waiting: tuple[Slot, ...] = (Slot(),) * SLOTS
+    texts: Texts = field(default_factory=Texts)
+    """What rows of these name."""
     watermarks: Mapping[int, int] = field(default_factory=dict)
     """By source partition."""
     floors: Mapping[int, int] = field(default_factory=dict)
@@ -99,12 +106,12 @@ class SessionState:
 class Told:
     """What is to be told of some keys."""
 
-    sessions: Run = NO_RUN
+    sessions: Spans = field(default_factory=Spans.none)
     """Spans of whole sessions that changed, or are over."""
     is_final: Array = field(default_factory=lambda: np.zeros(0, bool))
-    gone: Run = NO_RUN
+    gone: Spans = field(default_factory=Spans.none)
     """Spans of sessions that were told and are no more."""
-    parts: Run = NO_RUN
+    parts: Spans = field(default_factory=Spans.none)
     """The spans of those open sessions that are kept as several."""
     parts_begin: Array = field(default_factory=lambda: np.zeros(0, bool))
     """Which of them is the first of its session."""
@@ -138,6 +145,7 @@ def step(
     )
     if not len(run.key):
         return state
+    run, texts = Read(run=run, texts=arrived.texts).joined_to(state.texts)
     slot = slot_of(run.key)
     order = np.argsort(slot, kind="stable")
     ends = np.bincount(slot, minlength=SLOTS).cumsum().tolist()
@@ -152,7 +160,7 @@ def step(
                 oldest[partition] = (at, min(earliest, time))
             one = Slot(events=(*one.events, part), oldest=oldest, again=one.again or again)
         waiting.append(one)
-    return replace(state, waiting=tuple(waiting))
+    return replace(state, waiting=tuple(waiting), texts=texts)
 
 
 def slot_of(key: Array) -> Array:
@@ -166,8 +174,7 @@ def close(state: SessionState, lateness: int) -> tuple[SessionState, Told]:
         return state, Told()
 
     def is_over(columns: Sequence[Array]) -> Array:
-        floor = _floors(state.floors, columns[spans.PARTITION])
-        return closed(columns[spans.START], columns[spans.END], floor)
+        return _closed(columns[0], state.floors)
 
     keys = [state.open.where(is_over).key]
     for slot in state.waiting:
@@ -225,7 +232,7 @@ def without(state: SessionState, partitions: set[int]) -> SessionState:
     gone = sorted(partitions)
 
     def others(columns: Sequence[Array]) -> Array:
-        return ~np.isin(columns[spans.PARTITION], gone)
+        return ~np.isin(columns[0]["partition"], gone)
 
     def left(values: Mapping[int, Any]) -> dict[int, Any]:
         return {partition: value for partition, value in values.items() if partition not in gone}
@@ -241,6 +248,7 @@ def without(state: SessionState, partitions: set[int]) -> SessionState:
     return SessionState(
         open=state.open.keep(others),
         waiting=tuple(slots),
+        texts=state.texts,
         watermarks=left(state.watermarks),
         floors=left(state.floors),
         swept=left(state.swept),
@@ -253,29 +261,36 @@ def _told(
 ) -> tuple[SessionState, Told]:
     """Join what is open of these keys with these events of theirs, in the order of arrival."""
     which, columns = state.open.find(keys)
-    kept = spans.ordered(Run(key=keys[which], columns=columns))
-    before = _sessions(kept)
-    arrival = np.append(np.full(len(kept.key), -1), np.arange(len(events.key)))
-    now, arrival = spans.ordered_with(concatenated([kept, events]), arrival)
+    known = Run(key=keys[which], columns=columns)
+    arrival = np.append(np.full(len(which), -1), np.arange(len(events.key)))
+    both = concatenated([known, events])
+    now, arrival = spans.ordered_with(_spans(both, state.texts), arrival)
+    before = _before(now.take((arrival < 0).nonzero()[0]))
     is_first = _begins(now)
     sessions = spans.joined(now, is_first)
-    final = _over(sessions, state.floors)
+    final = _closed(sessions.rows, state.floors)
     first_of = is_first.cumsum() - 1
     is_open = ~final[first_of]
-    left, is_first = now.take(is_open.nonzero()[0]), is_first[is_open]
+    left = replace(now.take(is_open.nonzero()[0]), texts=sessions.texts)
+    is_first = is_first[is_open]
     if lateness <= JOINED_UP_TO_MS:
-        apart = cuts(left.key, left.columns[spans.START], is_first)
+        apart = cuts(left.key, left.rows["start"], is_first)
     else:
-        floor = _floors(state.floors, left.columns[spans.PARTITION])
-        apart = left.columns[spans.END] >= floor
+        apart = left.rows["end"] >= _floors(state.floors, left.rows["partition"])
     left, is_first = spans.joined(left, is_first | apart), is_first[is_first | apart]
-    state = replace(state, open=state.open.put(keys, left))
+    run = Run(key=left.key, columns=(left.rows,))
+    state = _tidied(replace(state, open=state.open.put(keys, run), texts=left.texts))
     gone = before.take((~_among(before, sessions)).nonzero()[0])
     if again:
         begun = now.take(_overtaken(arrival, first_of).nonzero()[0])
-        gone = concatenated([gone, begun.take((~_among(begun, sessions)).nonzero()[0])])
+        begun = begun.take((~_among(begun, sessions)).nonzero()[0])
+        gone = replace(
+            gone,
+            key=np.concatenate([gone.key, begun.key]),
+            rows=together([gone.rows, begun.rows]),
+        )
     several = _several(is_first)
-    news = (final | ~_among(sessions, before, spans.EVENTS)).nonzero()[0]
+    news = (final | ~_among(sessions, before, "events")).nonzero()[0]
     return state, Told(
         sessions=sessions.take(news),
         is_final=final[news],
@@ -284,6 +299,49 @@ def _told(
         parts_begin=is_first[several],
         offsets=state.offsets,
     )
+
+
+def _before(kept: Spans) -> Spans:
+    """The sessions that these spans were; of their texts only whose they are."""
+    is_first = _begins(kept)
+    if is_first.all():
+        return kept
+    rows = together([kept.rows])
+    for name in ("entry_id", "exit_id", "plays"):
+        rows[name] = 0
+    return spans.joined(replace(kept, rows=rows), is_first)
+
+
+def _spans(run: Run, texts: Texts) -> Spans:
+    return Spans(key=run.key, rows=run.columns[0], texts=texts)
+
+
+def taken_up(state: SessionState, read: Read) -> tuple[SessionState, Run]:
+    """With the texts of these rows, and the rows with the state's numbers of them."""
+    run, texts = read.joined_to(state.texts)
+    return replace(state, texts=texts), run
+
+
+def _tidied(state: SessionState) -> SessionState:
+    """Without the texts that nothing names, once these are most of them."""
+    if len(state.texts) <= _FEW + 2 * state.texts.kept:
+        return state
+    table = state.open.compacted()
+    runs = [*table.runs.runs, *(run for slot in state.waiting for run in slot.events)]
+    used = np.zeros(len(state.texts), bool)
+    for run in runs:
+        for name in TEXTS:
+            used[run.columns[-1][name]] = True
+    texts, number = state.texts.only(used)
+
+    def renamed(run: Run) -> Run:
+        rows = together(run.columns[-1:])
+        for name in TEXTS:
+            rows[name] = number[rows[name]]
+        return Run(key=run.key, columns=(*run.columns[:-1], rows))
+
+    slots = (replace(slot, events=tuple(map(renamed, slot.events))) for slot in state.waiting)
+    return replace(state, open=table.changed(renamed), waiting=tuple(slots), texts=texts)
 
 
 def _overtaken(arrival: Array, session: Array) -> Array:
@@ -314,8 +372,8 @@ def of_others(told: Told, partitions: set[int]) -> Told:
     """Without what is of these partitions."""
     gone = sorted(partitions)
 
-    def others(run: Run) -> Array:
-        return (~np.isin(run.columns[spans.PARTITION], gone)).nonzero()[0]
+    def others(found: Spans) -> Array:
+        return (~np.isin(found.rows["partition"], gone)).nonzero()[0]
 
     mine, parts = others(told.sessions), others(told.parts)
     return Told(
@@ -328,30 +386,24 @@ def of_others(told: Told, partitions: set[int]) -> Told:
     )
 
 
-def _begins(run: Run) -> Array:
-    return begins(run.key, run.columns[spans.START], run.columns[spans.END])
+def _begins(found: Spans) -> Array:
+    return begins(found.key, found.rows["start"], found.rows["end"])
 
 
-def _sessions(run: Run) -> Run:
-    return spans.joined(run, _begins(run))
+def _closed(rows: Array, floors: Mapping[int, int]) -> Array:
+    return closed(rows["start"], rows["end"], _floors(floors, rows["partition"]))
 
 
-def _over(run: Run, floors: Mapping[int, int]) -> Array:
-    columns = run.columns
-    floor = _floors(floors, columns[spans.PARTITION])
-    return closed(columns[spans.START], columns[spans.END], floor)
-
-
-def _among(some: Run, others: Run, *columns: int) -> Array:
-    """Which are there with the same start and these columns. With the same start and number of
+def _among(some: Spans, others: Spans, *fields: str) -> Array:
+    """Which are there with the same start and these fields. With the same start and number of
     events, a session has the same events: new ones only add to it."""
-    return np.isin(_names(some, columns), _names(others, columns))
+    return np.isin(_names(some, fields), _names(others, fields))
 
 
-def _names(run: Run, columns: Sequence[int]) -> Array:
-    name = combine(run.key, run.columns[spans.START])
-    for column in columns:
-        name = combine(name, run.columns[column].astype(np.int64))
+def _names(found: Spans, fields: Sequence[str]) -> Array:
+    name = combine(found.key, found.rows["start"])
+    for field_ in fields:
+        name = combine(name, found.rows[field_].astype(np.int64))
     return name
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -19,28 +18,20 @@ from streamgauge.streams import packing
 from streamgauge.streams.metrics.fate import NONE
 from streamgauge.streams.metrics.keys import combine, of_strings
 from streamgauge.streams.metrics.runs import Run
-from streamgauge.streams.sessions.rows import plays_of, plays_text
 from streamgauge.streams.sessions.sessions import (
     SLOTS,
     SessionState,
     Settings,
     Slot,
     slot_of,
+    taken_up,
 )
-from streamgauge.streams.sessions.spans import (
-    DEVICE,
-    DTYPES,
-    PARTITION,
-    PLAYS,
-    USER,
-    concatenated,
-    objects,
-    user_keys,
-)
+from streamgauge.streams.sessions.spans import SPAN, TEXTS, Read, concatenated, user_keys
+from streamgauge.streams.sessions.texts import Texts
 
 Array = np.ndarray
 
-FORMAT = 1
+FORMAT = 2
 """To be raised whenever the state is made or kept in another way."""
 
 
@@ -54,29 +45,31 @@ def packed(states: Sequence[SessionState], partition: int) -> bytes:
     """One partition of each of these states."""
     parts: list[bytes] = []
     for state in states:
-        open_ = state.open.where(lambda columns: columns[PARTITION] == partition)
+        open_ = state.open.where(lambda columns: columns[0]["partition"] == partition)
         waiting = concatenated([run for slot in state.waiting for run in slot.events])
-        waiting = waiting.take((waiting.columns[PARTITION] == partition).nonzero()[0])
+        waiting = waiting.take((waiting.columns[0]["partition"] == partition).nonzero()[0])
         marks = [
             values.get(partition) for values in (state.watermarks, state.floors, state.offsets)
         ]
-        parts.append(packing.packed({"open": _frame(open_), "waiting": _frame(waiting)}, marks))
+        frames = _frames(concatenated([open_, waiting]), state.texts)
+        parts.append(packing.packed(frames, [*marks, len(open_.key)]))
     return packing.together(parts)
 
 
 def unpacked(
     states: Sequence[SessionState], partition: int, snapshot: memoryview
 ) -> list[SessionState]:
-    """The states with this partition as it was."""
+    """These states with the partition as it was."""
     found: list[SessionState] = []
     for state, part in zip(states, packing.apart(snapshot), strict=True):
-        by_device = len(found) > 0
-        frames, (watermark, floor, offset) = packing.unpacked(part)
-        run = _run(frames["open"], by_device)
+        frames, (watermark, floor, offset, count) = packing.unpacked(part)
+        state, run = taken_up(state, _read(frames, by_device=len(found) > 0))
+        places = np.arange(len(run.key))
+        open_, waiting = run.take(places[:count]), run.take(places[count:])
         state = replace(
             state,
-            open=state.open.put(np.unique(run.key), run),
-            waiting=_with(state.waiting, _run(frames["waiting"], by_device), partition),
+            open=state.open.put(np.unique(open_.key), open_),
+            waiting=_with(state.waiting, waiting, partition),
             watermarks=_marked(state.watermarks, partition, watermark),
             floors={**state.floors, partition: NONE if floor is None else floor},
             offsets=_marked(state.offsets, partition, offset),
@@ -102,27 +95,23 @@ def _with(slots: Sequence[Slot], run: Run, partition: int) -> tuple[Slot, ...]:
     return tuple(found)
 
 
-def _frame(run: Run) -> pl.DataFrame:
-    columns: dict[str, Any] = {}
-    for number, (column, dtype) in enumerate(zip(run.columns, DTYPES, strict=True)):
-        values = column.tolist() if dtype is object else column
-        if number == PLAYS:
-            values = [plays_text(plays) for plays in values]
-        columns[str(number)] = pl.Series(values, dtype=pl.String if dtype is object else None)
-    return pl.DataFrame(columns)
+def _frames(run: Run, texts: Texts) -> dict[str, pl.DataFrame]:
+    rows, used = run.columns[0], np.zeros(len(texts), bool)
+    for name in TEXTS:
+        used[rows[name]] = True
+    mine, number = texts.only(used)
+    columns = {name: np.ascontiguousarray(rows[name]) for name in SPAN.names or ()}
+    columns |= {name: number[columns[name]] for name in TEXTS}
+    return {"rows": pl.DataFrame(columns), "texts": pl.DataFrame({"": mine.chunks[0][1:]})}
 
 
-def _run(table: pl.DataFrame, by_device: bool) -> Run:
-    columns: list[Array] = []
-    for number, dtype in enumerate(DTYPES):
-        values = table[str(number)]
-        if number == PLAYS:
-            columns.append(objects([plays_of(text) for text in values.to_list()]))
-        elif dtype is object:
-            columns.append(objects(values.to_list()))
-        else:
-            columns.append(values.to_numpy().astype(dtype, copy=False))
-    key = user_keys(table[str(USER)], columns[PARTITION])
+def _read(frames: Mapping[str, pl.DataFrame], *, by_device: bool) -> Read:
+    table, texts = frames["rows"], frames["texts"].to_series()
+    rows = np.zeros(table.height, SPAN)
+    for name in table.columns:
+        rows[name] = table[name].to_numpy()
+    known = Texts().add(texts)
+    key = user_keys(known.of(rows["user"]), rows["partition"])
     if by_device:
-        key = combine(of_strings(table[str(DEVICE)]), key)
-    return Run(key=key, columns=tuple(columns))
+        key = combine(of_strings(known.of(rows["device"])), key)
+    return Read(run=Run(key=key, columns=(rows,)), texts=texts)

@@ -9,22 +9,20 @@ not overlap, and events lie beside or inside of one; spans give the same sums jo
 
 from __future__ import annotations
 
-import sys
+import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 
 from streamgauge.streams.latest import Latest
 from streamgauge.streams.metrics.keys import combine, firsts, of_strings
-from streamgauge.streams.metrics.runs import Run
+from streamgauge.streams.metrics.runs import Run, together
+from streamgauge.streams.sessions.texts import Texts
 
 Array = np.ndarray
-Plays = frozenset[tuple[str, str]]
-"""Series and episode of what was completed."""
 
 COLUMNS = frozenset(
     {"page_url", "device_type", "action", "name", "series_id", "episode", "item_id"}
@@ -37,15 +35,61 @@ CONVERSIONS = ("form_submit", "course_interaction:enroll")
 BINGE = 3
 """Episodes of one series, completed in one session."""
 
-# Columns of the table.
-PARTITION, START, END, EVENTS, VIEWS, CONVERTED, PLAYED, BINGED, ENTRY_AT, EXIT_AT = range(10)
-ENTRY_ID, EXIT_ID, ENTRY, EXIT, PLAYS, USER, DEVICE = range(10, 17)
-DTYPES: tuple[type, ...] = (
-    *(np.int32, np.int64, np.int64, np.int32, np.int32, np.int32, np.int32, np.bool_),
-    *(np.int64, np.int64, object, object, object, object, object, object, object),
+TEXTS = ("entry_id", "exit_id", "entry", "exit", "plays", "user", "device")
+"""Fields that are numbers of texts; `plays`: JSON [[series, episode], …] of what was completed."""
+SPAN = np.dtype(
+    [
+        *((name, np.int64) for name in ("start", "end", "entry_at", "exit_at")),
+        *((name, np.int32) for name in ("events", "views", "converted", "played", *TEXTS)),
+        ("partition", np.int16),
+        ("binged", np.int16),
+    ]
 )
-NO_SPANS = Latest.of(*DTYPES)
-NO_RUN = Run(key=np.zeros(0, np.uint64), columns=tuple(np.zeros(0, dtype) for dtype in DTYPES))
+"""A row: all of it is copied at once, and nothing of it is an object."""
+NO_SPANS = Latest.of(SPAN)
+NO_ROWS = Run(key=np.zeros(0, np.uint64), columns=(np.zeros(0, SPAN),))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spans:
+    """Rows with the texts that they name."""
+
+    key: Array
+    rows: Array
+    texts: Texts
+
+    @staticmethod
+    def none() -> Spans:
+        return Spans(key=NO_ROWS.key, rows=NO_ROWS.columns[0], texts=Texts())
+
+    def take(self, index: Array) -> Spans:
+        return replace(self, key=self.key.take(index), rows=self.rows.take(index))
+
+    def text(self, name: str, where: Array | None = None) -> pl.Series:
+        """The texts of a field, null elsewhere."""
+        numbers = self.rows[name]
+        return self.texts.of(numbers if where is None else np.where(where, numbers, 0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Read:
+    """Rows with texts of their own: number n is the n-th of these, from 1 on."""
+
+    run: Run
+    texts: pl.Series
+
+    def joined_to(self, texts: Texts) -> tuple[Run, Texts]:
+        """The same rows, with the texts among these."""
+        return shifted(self.run, len(texts) - 1), texts.add(self.texts)
+
+
+def shifted(run: Run, by: int) -> Run:
+    """With greater numbers of texts."""
+    rows = together(run.columns)
+    for name in TEXTS:
+        rows[name] += (rows[name] > 0) * np.int32(by)
+    return Run(key=run.key, columns=(rows,))
+
 
 _PAGE = pl.col("page_url").str.replace("(?s)[?#].*", "")
 FAR = int(np.iinfo(np.int64).max)
@@ -59,6 +103,8 @@ class Arrived:
 
     users: Run
     devices: Run
+    texts: pl.Series
+    """What both name."""
     offset: Array
     """Of each of these."""
     offsets: Mapping[int, int]
@@ -72,19 +118,22 @@ def arrived(
 ) -> Arrived:
     """What a frame brings that is sorted by partition and offset."""
     if not frame.height:
-        none = np.zeros(0, np.int64)
-        return Arrived(users=NO_RUN, devices=NO_RUN, offset=none, offsets={}, oldest={})
+        none, nothing = np.zeros(0, np.int64), pl.Series(dtype=pl.String)
+        return Arrived(
+            users=NO_ROWS, devices=NO_ROWS, texts=nothing, offset=none, offsets={}, oldest={}
+        )
     partition = frame["partition"].to_numpy()
     first = firsts(partition).nonzero()[0]
     offset = frame["offset"].to_numpy()
     earliest = np.minimum.reduceat(frame["timestamp"].to_numpy(), first).tolist()
     numbers = partition[first].tolist()
     mine = frame.filter(identifiable)
-    users = _of_events(mine, conversions)
-    devices = pl.Series(users.columns[DEVICE].tolist(), dtype=pl.String)
+    found = _of_events(mine, conversions)
+    users = found.run
     return Arrived(
         users=users,
-        devices=Run(key=combine(of_strings(devices), users.key), columns=users.columns),
+        devices=Run(key=combine(of_strings(mine["device_type"]), users.key), columns=users.columns),
+        texts=found.texts,
         offset=mine["offset"].to_numpy(),
         offsets=dict(
             zip(numbers, offset[np.append(first[1:], len(offset)) - 1].tolist(), strict=True)
@@ -93,31 +142,48 @@ def arrived(
     )
 
 
-def _of_events(frame: pl.DataFrame, conversions: Sequence[str]) -> Run:
+def _of_events(frame: pl.DataFrame, conversions: Sequence[str]) -> Read:
     """A span for each event, in the frame's order."""
-    if not frame.height:
-        return NO_RUN
     did = pl.concat_str("event_type", pl.coalesce("action", "name"), separator=":")
     converts = pl.col("event_type").is_in(conversions) | did.is_in(conversions).fill_null(False)
     read = frame.select(
-        view=pl.col("event_type") == "page_view",
+        views=pl.col("event_type") == "page_view",
         converted=converts,
         played=pl.col("event_type") == "playback",
         page=_PAGE,
     )
     partition, time = frame["partition"].to_numpy(), frame["timestamp"].to_numpy()
-    page, event_id = _interned(read["page"]), objects(frame["event_id"].to_list())
-    is_page = read["page"].is_not_null().to_numpy()
-    columns: list[Array] = [partition, time, time, np.ones(len(time))]
-    columns += [read[name].to_numpy() for name in ("view", "converted", "played")]
-    columns += [np.zeros(len(time)), np.where(is_page, time, FAR), np.where(is_page, time, -FAR)]
-    event_id[~is_page] = None
-    columns += [event_id, event_id, page, page, _completed(frame, read["played"].to_numpy())]
-    columns += [objects(frame["user_key"].to_list()), _interned(frame["device_type"])]
-    return Run(
-        key=user_keys(frame["user_key"], partition),
-        columns=tuple(c.astype(d, copy=False) for c, d in zip(columns, DTYPES, strict=True)),
+    is_page = read["page"].is_not_null()
+    place = is_page.to_numpy()
+    rows = np.zeros(len(time), SPAN)
+    rows["partition"], rows["start"], rows["end"], rows["events"] = partition, time, time, 1
+    for name in ("views", "converted", "played"):
+        rows[name] = read[name].to_numpy()
+    rows["entry_at"], rows["exit_at"] = np.where(place, time, FAR), np.where(place, time, -FAR)
+    texts = [frame["user_key"], frame["event_id"].filter(is_page)]
+    rows["user"] = np.arange(1, len(time) + 1)
+    rows["entry_id"] = rows["exit_id"] = np.where(place, len(time) + place.cumsum(), 0)
+    for names, column in (
+        (("entry", "exit"), read["page"]),
+        (("device",), frame["device_type"]),
+        (("plays",), _completed(frame)),
+    ):
+        some, number = _once(column)
+        for name in names:
+            rows[name] = number + (number > 0) * sum(map(len, texts))
+        texts.append(some)
+    return Read(
+        run=Run(key=user_keys(frame["user_key"], partition), columns=(rows,)),
+        texts=pl.concat([text.rename("") for text in texts], rechunk=True),
     )
+
+
+def _once(texts: pl.Series) -> tuple[pl.Series, Array]:
+    """Few different texts, each once; and the number of each, 0 for null."""
+    if texts.null_count() == len(texts):
+        return texts.clear(), np.zeros(len(texts), np.int64)
+    _, first, number = np.unique(of_strings(texts), return_index=True, return_inverse=True)
+    return texts.gather(first), np.where(texts.is_not_null().to_numpy(), number + 1, 0)
 
 
 def user_keys(users: pl.Series, partition: Array) -> Array:
@@ -125,104 +191,116 @@ def user_keys(users: pl.Series, partition: Array) -> Array:
     return combine(of_strings(users), partition)
 
 
-def _completed(frame: pl.DataFrame, played: Array) -> Array:
-    """Of each event, the episode that it completed; None where it did not."""
-    plays = np.full(len(played), None, object)
-    for place in played.nonzero()[0].tolist():
-        row = frame.row(place, named=True)
-        episode = row["episode"] if row["episode"] is not None else row["item_id"]
-        if row["action"] == "complete" and row["series_id"] is not None and episode is not None:
-            plays[place] = frozenset([(row["series_id"], episode)])
-    return plays
+def _completed(frame: pl.DataFrame) -> pl.Series:
+    """Of each event, the episode that it completed; null where it did not."""
+    episode = pl.coalesce("episode", "item_id")
+    whole = (pl.col("event_type") == "playback") & (pl.col("action") == "complete")
+    whole &= pl.col("series_id").is_not_null() & episode.is_not_null()
+    place = frame.select(whole.fill_null(False)).to_series().to_numpy().nonzero()[0]
+    if not len(place):
+        return pl.Series(dtype=pl.String).extend_constant(None, frame.height)
+    some = frame[place].select("series_id", episode.alias("episode"))
+    texts = pl.Series([plays_text({play}) for play in some.iter_rows()], dtype=pl.String)
+    index = np.zeros(frame.height, np.int64)
+    index[place] = np.arange(1, len(place) + 1)
+    return pl.concat([pl.Series([None], dtype=pl.String), texts]).gather(index)
 
 
-def ordered(run: Run) -> Run:
+def plays_text(plays: Iterable[tuple[str, str]]) -> str:
+    return json.dumps(sorted(plays), ensure_ascii=False)
+
+
+def ordered(spans: Spans) -> Spans:
     """By key and start."""
-    return run.take(_order(run))
+    return spans.take(_order(spans))
 
 
-def ordered_with(run: Run, beside: Array) -> tuple[Run, Array]:
+def ordered_with(spans: Spans, beside: Array) -> tuple[Spans, Array]:
     """The same, and what lies beside it."""
-    order = _order(run)
-    return run.take(order), beside[order]
+    order = _order(spans)
+    return spans.take(order), beside[order]
 
 
-def _order(run: Run) -> Array:
-    return np.lexsort((run.columns[START], run.key))
+def _order(spans: Spans) -> Array:
+    return np.lexsort((spans.rows["start"], spans.key))
 
 
-def joined(run: Run, is_first: Array) -> Run:
+def joined(spans: Spans, is_first: Array) -> Spans:
     """One span of each and those that follow it, up to the next one where the mask is set."""
     first = is_first.nonzero()[0]
     if len(first) == len(is_first):
-        return run
-    columns = list(run.take(first).columns)
-    columns[END] = np.maximum.reduceat(run.columns[END], first)
-    for column in (EVENTS, VIEWS, CONVERTED, PLAYED):
-        columns[column] = np.add.reduceat(run.columns[column], first)
-    columns[BINGED] = np.logical_or.reduceat(run.columns[BINGED], first)
+        return spans
+    was, rows = spans.rows, spans.rows.take(first)
+    rows["end"] = np.maximum.reduceat(was["end"], first)
+    for name in ("events", "views", "converted", "played"):
+        rows[name] = np.add.reduceat(was[name], first)
+    rows["binged"] = np.maximum.reduceat(was["binged"], first)
     group = is_first.cumsum() - 1
-    for column, name, page, earliest in (
-        (ENTRY_AT, ENTRY_ID, ENTRY, True),
-        (EXIT_AT, EXIT_ID, EXIT, False),
+    for at, name, page, earliest in (
+        ("entry_at", "entry_id", "entry", True),
+        ("exit_at", "exit_id", "exit", False),
     ):
-        best = _outermost(run.columns[column], run.columns[name], first, group, earliest)
-        for taken in (column, name, page):
-            columns[taken] = run.columns[taken][best]
-    columns[PLAYS] = _united(run.columns[PLAYS], group, columns[BINGED])
-    return Run(key=run.key[first], columns=tuple(columns))
+        best = _outermost(spans, at, name, first, group, earliest)
+        for taken in (at, name, page):
+            rows[taken] = was[taken][best]
+    texts = _unite(spans, group, rows)
+    return Spans(key=spans.key[first], rows=rows, texts=texts)
 
 
-def _outermost(at: Array, name: Array, first: Array, group: Array, earliest: bool) -> Array:
+def _outermost(
+    spans: Spans, at: str, name: str, first: Array, group: Array, earliest: bool
+) -> Array:
     """Of each group the first or last page: by time and, at the same time, by event id."""
-    pick = np.minimum if earliest else np.maximum
-    same = (at == pick.reduceat(at, first)[group]).nonzero()[0]
+    time, pick = spans.rows[at], np.minimum if earliest else np.maximum
+    same = (time == pick.reduceat(time, first)[group]).nonzero()[0]
+    best = first.copy()
+    best[group[same]] = same
+    same = same[spans.rows[name][same] > 0]
     owner = group[same]
-    best = np.zeros(len(first), np.int64)
-    best[owner] = same
-    counts = np.bincount(owner)
-    for place, end in zip((counts > 1).nonzero()[0], counts.cumsum()[counts > 1], strict=True):
-        ties = [n for n in same[end - counts[place] : end].tolist() if name[n] is not None]
-        if ties:
-            best[place] = (min if earliest else max)(ties, key=name.__getitem__)
+    tied = (np.bincount(owner, minlength=len(first)) > 1)[owner]
+    if tied.any():
+        same, owner = same[tied], owner[tied]
+        names = spans.texts.of(spans.rows[name][same])
+        order = np.lexsort((names.rank("dense").to_numpy(), owner))
+        chosen = firsts(owner[order])
+        if not earliest:
+            chosen = np.append(chosen[1:], True)
+        best[owner[order][chosen]] = same[order][chosen]
     return best
 
 
-def _united(plays: Array, group: Array, binged: Array) -> Array:
+def _unite(spans: Spans, group: Array, rows: Array) -> Texts:
     """What each group completed, until it is a binge: then that is all there is to know."""
-    united: Array = np.full(len(binged), None, object)
-    for place in (plays != None).nonzero()[0].tolist():  # noqa: E711
-        number = group[place]
-        if not binged[number]:
-            united[number] = plays[place] | (united[number] or frozenset())
-            if len(united[number]) >= BINGE:
-                series = Counter(of for of, _ in united[number])
-                binged[number] = max(series.values()) >= BINGE
-        if binged[number]:
-            united[number] = None
-    return united
+    place = (spans.rows["plays"] > 0).nonzero()[0]
+    rows["plays"] = 0
+    place = place[rows["binged"][group[place]] == 0]
+    if not len(place):
+        return spans.texts
+    owner = group[place]
+    rows["plays"][owner] = spans.rows["plays"][place]
+    several = (np.bincount(owner, minlength=len(rows)) > 1)[owner]
+    if not several.any():
+        return spans.texts
+    united: dict[int, set[tuple[str, str]]] = {}
+    texts = spans.texts.of(spans.rows["plays"][place[several]]).to_list()
+    for number, text in zip(owner[several].tolist(), texts, strict=True):
+        united.setdefault(number, set()).update(map(tuple, json.loads(text)))
+    added: list[str] = []
+    for number, plays in united.items():
+        if max(Counter(series for series, _ in plays).values()) >= BINGE:
+            rows["binged"][number], rows["plays"][number] = 1, 0
+        else:
+            rows["plays"][number] = len(spans.texts) + len(added)
+            added.append(plays_text(plays))
+    return spans.texts.add(pl.Series(added, dtype=pl.String))
 
 
 def concatenated(runs: Sequence[Run]) -> Run:
     """All of these, one after the other."""
     runs = [run for run in runs if len(run.key)]
     if len(runs) <= 1:
-        return runs[0] if runs else NO_RUN
+        return runs[0] if runs else NO_ROWS
     return Run(
         key=np.concatenate([run.key for run in runs]),
-        columns=tuple(
-            np.concatenate(columns) for columns in zip(*(run.columns for run in runs), strict=True)
-        ),
+        columns=(together([run.columns[0] for run in runs]),),
     )
-
-
-def objects(values: Sequence[Any]) -> Array:
-    """A column of these."""
-    column: Array = np.empty(len(values), object)
-    column[:] = values
-    return column
-
-
-def _interned(texts: pl.Series) -> Array:
-    """Few different texts, each once in memory."""
-    return objects([text if text is None else sys.intern(text) for text in texts.to_list()])
