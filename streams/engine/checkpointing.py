@@ -2,7 +2,7 @@
 
 Upstream: the barrier, which hands over each commit: references to immutable states, so it costs
 nothing. Downstream: files (`checkpoint.py`), written by a thread of its own at most every
-`interval` seconds, and at a stop.
+`interval` seconds, and at a stop. Where state is large, less often (`pause`).
 
 Invariants: a commit is handed over after the group has it and before the next one writes anything;
 the changelogs' ends that go with it were asked before it; no failure here reaches the worker.
@@ -27,6 +27,13 @@ from streamgauge.streams.engine.task import Task
 logger = logging.getLogger(__name__)
 
 STOP_TIMEOUT = 10.0
+SHARE, LONGEST = 0.05, 4
+"""Of one core, for checkpoints; and the longest pause for it, in intervals."""
+
+
+def pause(interval: float, taken: float) -> float:
+    """Seconds until the next checkpoints, when the last ones took this much CPU."""
+    return min(max(interval, taken / SHARE), LONGEST * interval)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,14 +102,16 @@ class Checkpointing:
     def _run(self) -> None:
         self._resumption.checkpoints.sweep()
         done: Mapping[TP, int] | None = None  # the offsets alone: states are large
+        taken = 0.0
         while True:
-            stopped = self._stop.wait(self._interval)
+            stopped = self._stop.wait(pause(self._interval, taken))
             latest = self._latest
             try:
                 if latest is not None and latest.offsets is not done:
-                    started = time.monotonic()
+                    started, before = time.monotonic(), time.thread_time()
                     files = latest.write(self._engine, self._resumption)
                     done, self._written_at = latest.offsets, time.monotonic()
+                    taken = time.thread_time() - before
                     logger.info("%d checkpoints in %.2f s", files, self._written_at - started)
                 if not stopped:
                     self._resumption.refresh()

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from faust.types import TP
 
-from streamgauge.streams.engine.checkpointing import Checkpointing
+from streamgauge.streams.engine.checkpointing import Checkpointing, pause
 
 
 class State:
@@ -59,3 +59,7 @@ def await_(what):
     while not what():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_large_states_are_written_less_often_within_limits():
+    assert [pause(30, taken) for taken in (0.0, 1.5, 3.0, 60.0)] == [30, 30, 60, 120]
