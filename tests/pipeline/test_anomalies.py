@@ -5,8 +5,6 @@ simulate ──> worker (kill -9) ──> anomaly-points ──> anomalies ─�
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections import Counter
 from contextlib import suppress
@@ -16,12 +14,13 @@ from confluent_kafka import KafkaException
 
 from streamgauge.cli.settings import Settings
 from streamgauge.cli.stack.stack import Stack
-from streamgauge.cli.verify import VerifyConfig, verify
+from streamgauge.cli.verify import verify
 from streamgauge.cli.verify.log import Log
 from streamgauge.producers import RecordProducer
 from streamgauge.producers.simulator import Rates, Simulation, simulate
 from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.registry import open_registry
+from tests.pipeline.product import NO_REDIS, kill, proof_of, worker_of
 
 EVENTS = 12_000
 KILLS, ROWS = 3, 120
@@ -33,7 +32,7 @@ def test_flags_survive_kills_and_are_not_repeated(
     settings = Settings(
         kafka=kafka,
         postgres=postgres,
-        redis="redis://127.0.0.1:1",  # nobody reads it
+        redis=NO_REDIS,
         registry=registry_url,
         namespace=namespace,
         dir=tmp_path,
@@ -52,9 +51,7 @@ def test_flags_survive_kills_and_are_not_repeated(
                 rows = sum(log.bounds(points)[1].values()) if log.exists(points) else 0
             if left and rows > left[0] * ROWS:
                 left.pop(0)
-                worker = next(c for c in stack.children if c.name.startswith("worker"))
-                if worker.pid is not None:
-                    os.kill(worker.pid, signal.SIGKILL)
+                kill(worker_of(stack))
             stack.check()
 
         simulation = Simulation(
@@ -66,15 +63,7 @@ def test_flags_survive_kills_and_are_not_repeated(
             kill_when_due()
             time.sleep(0.02)
         assert not left
-        report = verify(
-            VerifyConfig(
-                kafka={"bootstrap.servers": kafka},
-                registry=registry_url,
-                namespace=namespace,
-                postgres=postgres,
-                timeout=120,
-            )
-        )
+        report = verify(proof_of(settings))
         assert report.ok, report.text()
         topic = f"{namespace}.anomalies"
         codec = Codec(open_registry(registry_url))

@@ -7,8 +7,6 @@ create --start ──> simulate ──> worker (kill -9) ──> exposures, resu
 from __future__ import annotations
 
 import json
-import os
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from click.testing import CliRunner
 from streamgauge.cli import main
 from streamgauge.cli.settings import Settings
 from streamgauge.cli.stack.stack import Stack
-from streamgauge.cli.verify import VerifyConfig, verify
+from streamgauge.cli.verify import verify
 from streamgauge.producers import Client, RecordProducer
 from streamgauge.producers.simulator import Rates, Simulation, simulate
 from streamgauge.producers.simulator.experiments import QUIZ_HINTS
@@ -26,6 +24,7 @@ from streamgauge.schemas import control
 from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.experiments import KIND, of_body
 from streamgauge.schemas.registry import open_registry
+from tests.pipeline.product import NO_REDIS, kill, proof_of, worker_of
 
 EVENTS = 2_500
 GUARDED = """
@@ -74,7 +73,7 @@ def test_an_experiment_survives_kills_of_its_worker_and_is_ended_by_its_guardrai
     settings = Settings(
         kafka=kafka,
         postgres=postgres,
-        redis="redis://127.0.0.1:1",  # nobody reads it
+        redis=NO_REDIS,
         registry=registry_url,
         namespace=namespace,
         dir=tmp_path,
@@ -85,29 +84,20 @@ def test_an_experiment_survives_kills_of_its_worker_and_is_ended_by_its_guardrai
         for file in (DEMO, guarded):
             assert streamgauge(settings, "create", str(file), "--start")[0]["state"] == "running"
         traffic(kafka, registry_url, namespace)
-        worker = next(child for child in stack.children if child.name.startswith("worker"))
         for pause in (0.0, 2.0):
             time.sleep(pause)
-            if worker.pid is not None:
-                os.kill(worker.pid, signal.SIGKILL)
+            kill(worker_of(stack))
         deadline = time.monotonic() + 150
         while (state := states(settings)) != ENDED and time.monotonic() < deadline:
             stack.check()
             time.sleep(1)
         assert state == ENDED
-        config = VerifyConfig(
-            kafka={"bootstrap.servers": kafka},
-            registry=registry_url,
-            namespace=namespace,
-            postgres=postgres,
-            timeout=90,
-        )
         # Its state is told at once; its last figures come with the next ones of the worker.
         deadline = time.monotonic() + 60
         while (told := report_of(settings, "feed-ranking"))["event"] != "experiment_completed":
             assert time.monotonic() < deadline, told
             time.sleep(0.5)
-        report = verify(config)
+        report = verify(proof_of(settings))
     assert report.ok, report.text()
     verdicts = {(r["metric"], r["variant"]): r["verdict"] for r in told["results"]}
     assert verdicts["views", "treatment"] == "breached"

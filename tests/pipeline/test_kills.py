@@ -9,7 +9,6 @@ the very same rows. FAULTS=all runs it, KILL_EVENTS=300000 makes it long.
 
 import os
 import random
-import signal
 import subprocess
 import sys
 import threading
@@ -20,9 +19,10 @@ import pytest
 
 from streamgauge.cli.settings import Settings
 from streamgauge.cli.stack.stack import Stack
-from streamgauge.cli.verify import VerifyConfig, compare_namespaces, verify
+from streamgauge.cli.verify import compare_namespaces, verify
 from streamgauge.producers import RecordProducer
 from streamgauge.producers.simulator import Rates, Simulation, simulate
+from tests.pipeline.product import kill, proof_of
 
 pytestmark = [
     pytest.mark.kafka,
@@ -66,18 +66,11 @@ def test_nothing_is_lost_or_doubled_and_a_replay_gives_the_same_rows(
             time.sleep(rng.uniform(0.5, 2) * EVENTS / RATE / KILLS / 1.5)
             child = rng.choice(stack.children)
             if child.pid is not None and killed < KILLS:
-                os.kill(child.pid, signal.SIGKILL)
+                kill(child)
                 killed += 1
             stack.check()
         sending.join()
-        config = VerifyConfig(
-            kafka={"bootstrap.servers": kafka},
-            registry=registry_url,
-            namespace=namespace,
-            postgres=postgres,
-            redis=redis_url,
-            timeout=90,
-        )
+        config = proof_of(settings)
         report = verify(config)
     assert report.ok, report
     assert report.read - report.ticks == EVENTS

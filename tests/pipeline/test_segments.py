@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +16,10 @@ import psycopg
 
 from streamgauge.cli.settings import Settings
 from streamgauge.cli.stack.stack import Stack
-from streamgauge.cli.verify import VerifyConfig, verify
+from streamgauge.cli.verify import verify
 from streamgauge.producers import RecordProducer
 from streamgauge.producers.simulator import Rates, Simulation, simulate
+from tests.pipeline.product import kill, proof_of, worker_of
 
 EVENTS = 3_000
 RULES = """
@@ -56,18 +56,12 @@ def test_rules_change_live_and_memberships_survive_kills(
     )
     file = tmp_path / "rules.yaml"
     with Stack(settings, tmp_path / "stack", sinks=("postgres", "redis")) as stack:
-
-        def kill() -> None:
-            worker = next(child for child in stack.children if child.name.startswith("worker"))
-            if worker.pid is not None:
-                os.kill(worker.pid, signal.SIGKILL)
-            stack.check()
-
         client = RecordProducer(kafka=kafka, registry=registry_url, namespace=namespace)
         rates = Rates(duplicates=0.01, late=0.01, broken=0.001)
         for seed in (1, 2):
             simulate(client, Simulation(events=EVENTS // 3, seed=seed, rates=rates))
-            kill()
+            kill(worker_of(stack))
+            stack.check()
         file.write_text(RULES.replace("events >= 3", "evnts >= 3"))
         refused = streamgauge(settings, "apply", "--file", str(file), exit_code=1)
         assert "rules.yaml:5: segment keen: enter, column 1: unknown field evnts" in refused
@@ -80,20 +74,12 @@ def test_rules_change_live_and_memberships_survive_kills(
             "changed": [],
             "removed": [],
         }
-        kill()
+        kill(worker_of(stack))
+        stack.check()
         simulate(client, Simulation(events=EVENTS // 3, seed=3, rates=rates))
         again = json.loads(streamgauge(settings, "apply", "--file", str(file), "--json"))
         assert (again["version"], again["applied"]) == (2, False)
-        report = verify(
-            VerifyConfig(
-                kafka={"bootstrap.servers": kafka},
-                registry=registry_url,
-                namespace=namespace,
-                postgres=postgres,
-                redis=redis_url,
-                timeout=120,
-            )
-        )
+        report = verify(proof_of(settings))
     assert report.ok, report.text()
     assert report.keys["postgres.user_segments"] > 0
     assert report.keys["redis.user-segments"] > 0

@@ -6,7 +6,6 @@ simulate ──> worker 0, worker 1 (kill -9) ──> sessions, device-sessions 
 from __future__ import annotations
 
 import os
-import signal
 from pathlib import Path
 
 import psycopg
@@ -14,9 +13,10 @@ import pytest
 
 from streamgauge.cli.settings import Settings
 from streamgauge.cli.stack.stack import Stack
-from streamgauge.cli.verify import VerifyConfig, verify
+from streamgauge.cli.verify import verify
 from streamgauge.producers import RecordProducer
 from streamgauge.producers.simulator import Rates, Simulation, simulate
+from tests.pipeline.product import NO_REDIS, kill, proof_of
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.timeout(600)]
 
@@ -29,6 +29,7 @@ def test_sessions_survive_kills_of_workers_and_sink(
     settings = Settings(
         kafka=kafka,
         postgres=postgres,
+        redis=NO_REDIS,
         registry=registry_url,
         namespace=namespace,
         dir=tmp_path,
@@ -39,19 +40,9 @@ def test_sessions_survive_kills_of_workers_and_sink(
         rates = Rates(duplicates=0.01, late=0.01, out_of_order=0.1)
         for seed in range(4):  # six hours each, so that sessions end on the way
             simulate(client, Simulation(events=EVENTS // 4, seed=seed, rates=rates))
-            child = stack.children[seed % len(stack.children)]
-            if child.pid is not None:
-                os.kill(child.pid, signal.SIGKILL)
+            kill(stack.children[seed % len(stack.children)])
             stack.check()
-        report = verify(
-            VerifyConfig(
-                kafka={"bootstrap.servers": kafka},
-                registry=registry_url,
-                namespace=namespace,
-                postgres=postgres,
-                timeout=120,
-            )
-        )
+        report = verify(proof_of(settings))
     assert report.ok, report.text()
     assert report.keys["device-sessions"] >= report.keys["sessions"] > 0
     with psycopg.connect(postgres) as connection:

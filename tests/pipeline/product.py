@@ -1,0 +1,35 @@
+"""What tests of the whole product have in common: kill -9, and what `verify` is to look at."""
+
+import os
+import signal
+
+from streamgauge.cli.settings import Settings
+from streamgauge.cli.stack.stack import Stack
+from streamgauge.cli.stack.supervisor import Child
+from streamgauge.cli.verify import VerifyConfig
+
+NO_REDIS = "redis://127.0.0.1:1"
+"""For products that write to none."""
+
+
+def kill(child: Child) -> None:
+    """kill -9, if it runs just now."""
+    if child.pid is not None:
+        os.kill(child.pid, signal.SIGKILL)
+
+
+def worker_of(stack: Stack) -> Child:
+    """The first one."""
+    return next(child for child in stack.children if child.name.startswith("worker"))
+
+
+def proof_of(settings: Settings) -> VerifyConfig:
+    """The log, Postgres, and Redis if there is one."""
+    return VerifyConfig(
+        kafka={"bootstrap.servers": settings.need("kafka")},
+        registry=settings.need("registry"),
+        namespace=settings.namespace,
+        postgres=settings.postgres,
+        redis=None if settings.redis == NO_REDIS else settings.redis,
+        timeout=120,
+    )
