@@ -8,6 +8,8 @@ only sketches have a bound; a row that should not exist is a difference like a m
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import isclose
+from operator import eq
+from typing import Any
 
 from streamgauge.cli.verify.cells import Bound, Cell, CellKey, Name
 from streamgauge.cli.verify.report import Comparison, Difference
@@ -82,6 +84,27 @@ def records(
     ]
     if twice:
         differences.append(_difference(target, "repeated rows", 0, twice))
+    return Comparison(target=target, keys=len(expected), differences=differences)
+
+
+def rows(
+    target: str,
+    expected: Mapping[Any, Any],
+    found: Mapping[Any, Any],
+    same: Callable[[Any, Any], bool] = eq,
+) -> Comparison:
+    """Rows by key, a text or a tuple, with all that was said in each."""
+    differences = [
+        Difference(
+            target=target,
+            key=key if isinstance(key, str) else "|".join(map(str, key)),
+            expected=str(expected.get(key, NOTHING)),
+            found=str(found.get(key, NOTHING)),
+        )
+        for key in expected.keys() | found.keys()
+        if key not in expected or key not in found or not same(expected[key], found[key])
+    ]
+    differences.sort(key=lambda each: each.key)
     return Comparison(target=target, keys=len(expected), differences=differences)
 
 

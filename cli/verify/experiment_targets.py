@@ -7,11 +7,11 @@ equal; a mean but for the last bits of a double.
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from math import isclose
 from typing import Any
 
-from streamgauge.cli.verify.compare import NOTHING
+from streamgauge.cli.verify import compare
 from streamgauge.cli.verify.config import VerifyConfig
 from streamgauge.cli.verify.experiments import (
     Experiments,
@@ -22,7 +22,7 @@ from streamgauge.cli.verify.experiments import (
 )
 from streamgauge.cli.verify.log import Log
 from streamgauge.cli.verify.postgres import Tables
-from streamgauge.cli.verify.report import Comparison, Difference
+from streamgauge.cli.verify.report import Comparison
 from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.topics import EXPERIMENT_PARTIALS, EXPERIMENT_RESULTS, EXPOSURES
 
@@ -54,22 +54,22 @@ def compare_experiments(
         (row["experiment"], row["user_id"]): Shown(row["exposed_at"], json.loads(row["variants"]))
         for row in rows(EXPOSURES.name)
     }
-    yield _compared(EXPOSURES.name, shown, found)
+    yield compare.rows(EXPOSURES.name, shown, found)
     yield from _partials(fold, rows(EXPERIMENT_PARTIALS.name))
     figures = _figures(fold)
     results = {
         (row["experiment"], row["metric"], row["variant"]): _figure(row)
         for row in rows(EXPERIMENT_RESULTS.name)
     }
-    yield _compared(EXPERIMENT_RESULTS.name, figures, results, _near)
+    yield compare.rows(EXPERIMENT_RESULTS.name, figures, results, _near)
     if tables is None:
         return
     rows_of = tables.select("exposures", _EXPOSED)
     exposed = {(name, user): Shown(at, seen) for name, user, at, seen in rows_of}
-    yield _compared("postgres.exposures", shown, exposed)
+    yield compare.rows("postgres.exposures", shown, exposed)
     rows_of = tables.select("experiment_latest", _LATEST)
     latest = {tuple(row[:3]): tuple(row[3:]) for row in rows_of}
-    yield _compared("postgres.experiment_latest", figures, latest, _near)
+    yield compare.rows("postgres.experiment_latest", figures, latest, _near)
 
 
 def _partials(fold: Experiments, rows: list[dict[str, Any]]) -> Iterator[Comparison]:
@@ -81,7 +81,7 @@ def _partials(fold: Experiments, rows: list[dict[str, Any]]) -> Iterator[Compari
         elif row["users"]:  # those who were in the variant may be in several now
             found[(*place, row["variant"], row["metric"])] = statistics_of(row)
     expected: dict[Any, Any] = {**fold.excluded(), **fold.statistics()}
-    yield _compared(EXPERIMENT_PARTIALS.name, expected, found)
+    yield compare.rows(EXPERIMENT_PARTIALS.name, expected, found)
 
 
 def _figures(fold: Experiments) -> dict[tuple[str, str, str], Figures]:
@@ -113,27 +113,3 @@ def _near(expected: Figures, found: Figures) -> bool:
         return expected == found
     same = isclose(expected[1], found[1], rel_tol=_SAME)
     return same and (expected[0], expected[2]) == (found[0], found[2])
-
-
-def _equal(expected: Any, found: Any) -> bool:
-    return bool(expected == found)
-
-
-def _compared(
-    target: str,
-    expected: Mapping[Any, Any],
-    found: Mapping[Any, Any],
-    same: Callable[[Any, Any], bool] = _equal,
-) -> Comparison:
-    differences = [
-        Difference(
-            target=target,
-            key="|".join(map(str, place)),
-            expected=str(expected.get(place, NOTHING)),
-            found=str(found.get(place, NOTHING)),
-        )
-        for place in expected.keys() | found.keys()
-        if place not in expected or place not in found or not same(expected[place], found[place])
-    ]
-    differences.sort(key=lambda each: each.key)
-    return Comparison(target=target, keys=len(expected), differences=differences)

@@ -12,12 +12,11 @@ from dataclasses import replace
 from typing import Any
 
 from streamgauge.cli.verify import compare
-from streamgauge.cli.verify.compare import NOTHING
 from streamgauge.cli.verify.config import VerifyConfig
 from streamgauge.cli.verify.log import Log
 from streamgauge.cli.verify.postgres import Tables
 from streamgauge.cli.verify.redis import Counters
-from streamgauge.cli.verify.report import Comparison, Difference
+from streamgauge.cli.verify.report import Comparison
 from streamgauge.cli.verify.segments import Membership, Stay, StayKey
 from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.topics import SEGMENT_COUNTS, USER_SEGMENTS
@@ -62,10 +61,10 @@ def compare_segments(
         for (user, segment), (key, stay) in fold.last().items()
     }
     moves = {key: _move(row) for key, row in topic_rows(USER_SEGMENTS.name).items() if _is_of(row)}
-    yield as_far_as_kept(_compared(USER_SEGMENTS.name, last, moves))
+    yield as_far_as_kept(compare.rows(USER_SEGMENTS.name, last, moves))
     counts = {"|".join(map(str, place)): str(n) for place, n in fold.counts.items()}
     told = {key: str(row["members"]) for key, row in topic_rows(SEGMENT_COUNTS.name).items()}
-    yield as_far_as_kept(_compared(SEGMENT_COUNTS.name, counts, told))
+    yield as_far_as_kept(compare.rows(SEGMENT_COUNTS.name, counts, told))
     if tables is not None:
         stays = {
             str(key): _text(
@@ -77,18 +76,18 @@ def compare_segments(
             str(StayKey(*row[:3])): _text(*row[3:])
             for row in tables.select("user_segments", _STAYS)
         }
-        yield _compared("postgres.user_segments", stays, rows)
+        yield compare.rows("postgres.user_segments", stays, rows)
         sizes = {
             f"{segment}|{at}|{partition}": str(members)
             for segment, at, partition, members in tables.select("segment_counts", _COUNTS)
         }
-        yield _compared("postgres.segment_counts", counts, sizes)
+        yield compare.rows("postgres.segment_counts", counts, sizes)
     if counters is not None:
         members = {(key.segment, key.user_id) for key in fold.open()}
         wanted = {f"segment:{segment}|{user}" for segment, user in members}
         wanted |= {f"user:{user}|{segment}" for segment, user in members}
         found = {f"{key}|{member}" for key, member in counters.members(USER_SEGMENTS.name)}
-        yield _compared("redis.user-segments", _there(wanted), _there(found))
+        yield compare.rows("redis.user-segments", _there(wanted), _there(found))
 
 
 def _is_of(row: Mapping[str, Any]) -> bool:
@@ -118,17 +117,3 @@ def _parsed(reason: str | None) -> Any:
 
 def _there(names: set[str]) -> Rows:
     return dict.fromkeys(names, "there")
-
-
-def _compared(target: str, expected: Rows, found: Rows) -> Comparison:
-    differences = [
-        Difference(
-            target=target,
-            key=key,
-            expected=expected.get(key, NOTHING),
-            found=found.get(key, NOTHING),
-        )
-        for key in sorted(expected.keys() | found.keys())
-        if expected.get(key) != found.get(key)
-    ]
-    return Comparison(target=target, keys=len(expected), differences=differences)

@@ -8,11 +8,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, LiteralString
 
 from streamgauge.cli.verify import compare
-from streamgauge.cli.verify.compare import NOTHING
 from streamgauge.cli.verify.config import VerifyConfig
 from streamgauge.cli.verify.log import Log
 from streamgauge.cli.verify.postgres import Tables
-from streamgauge.cli.verify.report import Comparison, Difference
+from streamgauge.cli.verify.report import Comparison
 from streamgauge.cli.verify.sessions import Sessions
 from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.topics import DEVICE_SESSIONS, SESSIONS
@@ -62,12 +61,12 @@ def compare_sessions(
             }
 
         found = _of_topic(log.last_values(topic), codec, by_device)
-        comparison = _compared(name, rows, kept(found))
+        comparison = compare.rows(name, rows, kept(found))
         yield comparison if log.is_whole(topic) else compare.without_missing(comparison)
         if tables is not None:
             table = name.replace("-", "_")
             told = {_clean(key): _clean_row(row) for key, row in rows.items()}
-            yield _compared(f"postgres.{table}", told, kept(_of_table(tables, table), told))
+            yield compare.rows(f"postgres.{table}", told, kept(_of_table(tables, table), told))
 
 
 def _of_topic(values: Mapping[bytes | None, bytes], codec: Codec, by_device: bool) -> Rows:
@@ -88,20 +87,6 @@ def _of_table(tables: Tables, table: str) -> Rows:
         row = {"device_type": device or None, **dict(zip(_SAID, values, strict=True))}
         found[f"{row['user_id']}|{device}|{row['started_at']}"] = row
     return found
-
-
-def _compared(target: str, expected: Rows, found: Rows) -> Comparison:
-    differences = [
-        Difference(
-            target=target,
-            key=key,
-            expected=str(expected.get(key, NOTHING)),
-            found=str(found.get(key, NOTHING)),
-        )
-        for key in sorted(expected.keys() | found.keys())
-        if expected.get(key) != found.get(key)
-    ]
-    return Comparison(target=target, keys=len(expected), differences=differences)
 
 
 def _clean_row(row: Mapping[str, Any]) -> dict[str, Any]:

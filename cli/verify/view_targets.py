@@ -12,10 +12,10 @@ from math import isclose
 from statistics import fmean, median
 from typing import Any
 
-from streamgauge.cli.verify.compare import NOTHING
+from streamgauge.cli.verify import compare
 from streamgauge.cli.verify.postgres import Tables
 from streamgauge.cli.verify.profiles import DAY_MS, Profile
-from streamgauge.cli.verify.report import Comparison, Difference
+from streamgauge.cli.verify.report import Comparison
 from streamgauge.cli.verify.users import Users
 from streamgauge.schemas.view_metrics import view_metrics
 
@@ -43,17 +43,7 @@ def compare_views(
         if one.name not in OF_METRICS:
             for start, dimension, value in tables.view(one):
                 found[one.name, start, dimension] = value
-    differences = [
-        Difference(
-            target=TARGET,
-            key="|".join(map(str, key)),
-            expected=str(expected.get(key, NOTHING)),
-            found=str(found.get(key, NOTHING)),
-        )
-        for key in sorted(expected.keys() | found.keys())
-        if key not in expected or key not in found or not _same(expected[key], found[key])
-    ]
-    return Comparison(target=TARGET, keys=len(expected), differences=differences)
+    return compare.rows(TARGET, expected, found, _same)
 
 
 def _of_sessions(sessions: list[Row]) -> Values:
