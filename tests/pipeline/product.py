@@ -2,6 +2,7 @@
 
 import os
 import signal
+from datetime import UTC, datetime, timedelta
 
 from streamgauge.cli.settings import Settings
 from streamgauge.cli.stack.stack import Stack
@@ -10,6 +11,12 @@ from streamgauge.cli.verify import VerifyConfig
 
 NO_REDIS = "redis://127.0.0.1:1"
 """For products that write to none."""
+
+
+def yesterday(hour: int) -> int:
+    """In milliseconds: a simulated day's traffic goes by its hours, a test must not."""
+    today = datetime.now(UTC).replace(hour=hour, minute=0, second=0, microsecond=0)
+    return int((today - timedelta(days=1)).timestamp() * 1000)
 
 
 def kill(child: Child) -> None:
