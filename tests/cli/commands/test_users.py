@@ -1,14 +1,13 @@
 """`users`: a profile and a timeline over all names of a person; views refreshed."""
 
 import json
-import uuid
 from collections.abc import Callable
 
 import psycopg
 import pytest
 from click.testing import Result
 
-from streamgauge.sinks.postgres.migrate import migrate
+from tests.cli.commands.filled import Filled, filled
 
 Run = Callable[..., Result]
 
@@ -39,23 +38,17 @@ ROWS = f"""
 
 
 @pytest.fixture(scope="module")
-def known(postgres: str) -> str:
+def known(postgres: str) -> Filled:
     """A namespace with two people, of whom one has two names."""
-    namespace = f"t-{uuid.uuid4().hex[:8]}"
-    schema = namespace.replace("-", "_")
-    migrate(postgres, schema)
-    with psycopg.connect(postgres) as connection:
-        connection.execute(f"SET search_path TO {schema}")
-        connection.execute(ROWS.encode())
-    return namespace
+    return filled(postgres, ROWS)
 
 
 @pytest.fixture
 def ask(
-    run: Run, postgres: str, known: str, monkeypatch: pytest.MonkeyPatch
+    run: Run, postgres: str, known: Filled, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Result]:
     monkeypatch.setenv("STREAMGAUGE_POSTGRES", postgres)
-    monkeypatch.setenv("STREAMGAUGE_NAMESPACE", known)
+    monkeypatch.setenv("STREAMGAUGE_NAMESPACE", known.namespace)
     return run
 
 
@@ -95,10 +88,9 @@ def test_a_timeline_tells_sessions_and_segments_the_latest_first(ask: Run) -> No
 
 
 @pytest.mark.postgres
-def test_views_are_refreshed(ask: Run, postgres: str, known: str) -> None:
+def test_views_are_refreshed(ask: Run, postgres: str, known: Filled) -> None:
     told = json.loads(ask("refresh", "--json").output)
     assert "user_metrics_hourly" in told["refreshed"]
-    schema = known.replace("-", "_")
     with psycopg.connect(postgres) as connection:
-        query = f"SELECT user_id, sessions FROM {schema}.user_metrics_hourly ORDER BY user_id"
+        query = f"SELECT user_id, sessions FROM {known.schema}.user_metrics_hourly ORDER BY user_id"
         assert connection.execute(query.encode()).fetchall() == [("a-1", 1), ("ann", 1)]

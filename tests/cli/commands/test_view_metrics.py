@@ -1,8 +1,7 @@
 """Metrics of sessions and users: listed with the others, and what the views say is plain SQL's."""
 
 import json
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -11,7 +10,7 @@ from click.testing import Result
 
 from streamgauge.schemas.metrics import builtin
 from streamgauge.schemas.view_metrics import ViewMetric, view_metrics
-from streamgauge.sinks.postgres.migrate import migrate
+from tests.cli.commands.filled import Filled, filled
 
 Run = Callable[..., Result]
 
@@ -96,22 +95,16 @@ def test_a_window_that_it_has_not_is_refused(run: Run) -> None:
 
 
 @pytest.fixture(scope="module")
-def known(postgres: str) -> Iterator[tuple[str, str]]:
+def known(postgres: str) -> Filled:
     """A namespace and its schema, with three users in it."""
-    namespace = f"t-{uuid.uuid4().hex[:8]}"
-    schema = namespace.replace("-", "_")
-    migrate(postgres, schema)
-    with psycopg.connect(postgres) as connection:
-        connection.execute(f"SET search_path TO {schema}")
-        connection.execute(ROWS.encode())
-    yield namespace, schema
+    return filled(postgres, ROWS)
 
 
 @pytest.mark.postgres
 def test_each_has_the_value_that_was_computed_by_hand(
-    run: Run, postgres: str, known: tuple[str, str]
+    run: Run, postgres: str, known: Filled
 ) -> None:
-    where = ("--json", "--postgres", postgres, "--namespace", known[0])
+    where = ("--json", "--postgres", postgres, "--namespace", known.namespace)
 
     def lines(name: str) -> list[dict[str, Any]]:
         output = run("metrics", "query", name, *where).output
@@ -131,13 +124,13 @@ def test_each_has_the_value_that_was_computed_by_hand(
 
 
 @pytest.mark.postgres
-def test_every_column_is_there_and_says_what_it_is(postgres: str, known: tuple[str, str]) -> None:
+def test_every_column_is_there_and_says_what_it_is(postgres: str, known: Filled) -> None:
     query = """
         SELECT attname, col_description(attrelid, attnum) FROM pg_attribute
         WHERE attrelid = format('%%I.%%I', %s::text, %s::text)::regclass AND attnum > 0"""
     with psycopg.connect(postgres) as connection:
         for one in view_metrics().values():
-            columns = dict(connection.execute(query, [known[1], one.view]).fetchall())
+            columns = dict(connection.execute(query, [known.schema, one.view]).fetchall())
             assert all(columns.values()), one.view
             assert columns.keys() >= _columns(one), one.name
 
