@@ -81,9 +81,11 @@ def analyze(
     notes: list[str] = []
     control = arms.get(plan.control, Moments.none())
     users = assigned or {name: arm.count for name, arm in arms.items()}
-    others = [name for name in plan.weights if name != plan.control]
-    lifts, adjusted = {}, {}
-    for name in others:
+    lifts: dict[str, Lift] = {}
+    adjusted: dict[str, Lift] = {}
+    for name in plan.weights:
+        if name == plan.control:
+            continue
         arm = arms.get(name, Moments.none())
         comparison = compare(control, arm, of_sample=not plan.proportion)
         lifts[name] = lift_of(name, comparison, arm.count, plan)
@@ -94,17 +96,29 @@ def analyze(
             adjusted[name] = lift_of(name, comparison, arm.count, plan)
             new = [f"{name}, with CUPED: {note}" for note in comparison.notes]
             notes += [note for note in new if note.replace(", with CUPED", "") not in notes]
-    if not others:
-        notes.append("there is nothing to compare: give a second variant")
+    return concluded(plan, control.count, ratio(control), lifts, notes, users, adjusted)
+
+
+def concluded(
+    plan: Plan,
+    control_users: int,
+    control_mean: float | None,
+    lifts: Mapping[str, Lift],
+    notes: Sequence[str],
+    users: Mapping[str, int],
+    cuped: Mapping[str, Lift] | None = None,
+) -> Analysis:
+    """The answer, of lifts whose p values are yet to be corrected; `users` as they were split."""
     split = srm_p(users, plan.weights)
+    nothing = () if lifts else ("there is nothing to compare: give a second variant",)
     return Analysis(
         control=plan.control,
-        control_users=control.count,
-        control_mean=ratio(control),
-        lifts=corrected(lifts, plan.correction),
-        cuped=corrected(adjusted, plan.correction),
+        control_users=control_users,
+        control_mean=control_mean,
+        lifts=_corrected(lifts, plan.correction),
+        cuped=_corrected(cuped or {}, plan.correction),
         srm_p=split,
-        notes=(*notes, *about_split(split, users, plan.weights)),
+        notes=(*notes, *nothing, *_about_split(split, users, plan.weights)),
     )
 
 
@@ -160,7 +174,7 @@ def _p_values(effect: Effect | None, plan: Plan) -> tuple[float | None, float | 
     )
 
 
-def corrected(lifts: Mapping[str, Lift], correction: str) -> dict[str, Lift]:
+def _corrected(lifts: Mapping[str, Lift], correction: str) -> dict[str, Lift]:
     """p values adjusted for the number of variants that have one."""
     known = {name: lift for name, lift in lifts.items() if lift.p_fixed is not None}
     correct = CORRECTIONS[correction]
@@ -181,7 +195,7 @@ def corrected(lifts: Mapping[str, Lift], correction: str) -> dict[str, Lift]:
     }
 
 
-def about_split(
+def _about_split(
     split: float | None, users: Mapping[str, int], weights: Mapping[str, float]
 ) -> list[str]:
     """What is to be said of it."""

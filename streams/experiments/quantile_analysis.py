@@ -11,17 +11,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from streamgauge.streams.experiments.analysis import (
-    Analysis,
-    Lift,
-    about_split,
-    corrected,
-    lift_of,
-)
+from streamgauge.streams.experiments.analysis import Analysis, Lift, concluded, lift_of
 from streamgauge.streams.experiments.effect import Comparison, Effect
 from streamgauge.streams.experiments.plan import Plan
 from streamgauge.streams.experiments.quantiles import Distribution, apart
-from streamgauge.streams.experiments.srm import srm_p
 
 
 def analyze_quantile(
@@ -34,24 +27,13 @@ def analyze_quantile(
     notes: list[str] = []
     control = arms.get(plan.control, Distribution.none())
     users = assigned or {name: arm.count for name, arm in arms.items()}
-    lifts = {}
+    lifts: dict[str, Lift] = {}
     for name in plan.weights:
         if name != plan.control:
             arm = arms.get(name, Distribution.none())
             lifts[name], said = _lift(name, control, arm, share, plan)
             notes += [f"{name}: {note}" for note in said]
-    if not lifts:
-        notes.append("there is nothing to compare: give a second variant")
-    split = srm_p(users, plan.weights)
-    return Analysis(
-        control=plan.control,
-        control_users=control.count,
-        control_mean=control.quantile(share),
-        lifts=corrected(lifts, plan.correction),
-        cuped={},
-        srm_p=split,
-        notes=(*notes, *about_split(split, users, plan.weights)),
-    )
+    return concluded(plan, control.count, control.quantile(share), lifts, notes, users)
 
 
 def _lift(
