@@ -14,7 +14,9 @@ minutes of metrics to them, and the CLI. A file reads
         red: {value: 5, minutes: 2}
     policies:                 # what is done about flags of users, beside telling; default: nothing
       - {detector: bot, severity: red, throttle: 10}    # events a minute that are let in
+      - {detector: bot, webhook: ops}                   # also of series: spike, threshold:NAME
     except_users: [monitor-1]
+    webhooks: [{name: ops, url: "https://…"}]           # see webhooks.py
 
 Invariant: levels are complete and correct once loaded, or loading fails with every problem, its
 line and what is allowed.
@@ -37,6 +39,7 @@ from streamgauge.schemas.metric_file import (
     suggest,
 )
 from streamgauge.schemas.metrics import Definitions
+from streamgauge.schemas.webhooks import USER_DETECTORS, Webhook, detectors, faults_of
 
 CATALOGUE = Path(__file__).parent / "catalogue" / "alerts.yaml"
 
@@ -64,20 +67,21 @@ class Alert(BaseModel):
     red: Limit | None = None
 
 
-UserDetector = Literal["cap", "burst", "bot", "impossible"]
 Severity = Literal["yellow", "red"]
 
 
 class Policy(BaseModel):
-    """What is done about a flag of a user while it lasts."""
+    """What is done about a flag of a user while it lasts, or who is told of any flag."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    detector: UserDetector
+    detector: str
     severity: Severity = "yellow"
     """From this one on."""
-    throttle: Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+    throttle: Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)] | None = None
     """Events a minute that the collector lets in; 0: none."""
+    webhook: str | None = None
+    """The name of the one that is told; of series too."""
 
 
 class Policies(BaseModel):
@@ -87,6 +91,7 @@ class Policies(BaseModel):
 
     policies: tuple[Policy, ...] = ()
     except_users: frozenset[str] = frozenset()
+    webhooks: tuple[Webhook, ...] = ()
 
     def throttle(self, user: str, detector: str, severity: str) -> float | None:
         """The strictest rate for a flag; None to let it be."""
@@ -97,7 +102,7 @@ class Policies(BaseModel):
             for policy in self.policies
             if policy.detector == detector and (policy.severity == "yellow" or severity == "red")
         )
-        return min(rates, default=None)
+        return min((rate for rate in rates if rate is not None), default=None)
 
 
 class AlertFile(BaseModel):
@@ -109,6 +114,7 @@ class AlertFile(BaseModel):
     alerts: tuple[Alert, ...] = ()
     policies: tuple[Policy, ...] = ()
     except_users: frozenset[str] = frozenset()
+    webhooks: tuple[Webhook, ...] = ()
 
 
 @cache
@@ -136,7 +142,7 @@ def load_policies(source: Path | str | None, definitions: Definitions) -> Polici
     if source is None:
         return Policies()
     file, _ = load(source, "<text>", AlertFile, _explained, lambda file: _faults(file, definitions))
-    return Policies(policies=file.policies, except_users=file.except_users)
+    return Policies(policies=file.policies, except_users=file.except_users, webhooks=file.webhooks)
 
 
 def chosen(source: Path | None, definitions: Definitions) -> tuple[Alert, ...]:
@@ -177,6 +183,23 @@ def _faults(file: AlertFile, definitions: Definitions) -> Iterator[Fault]:
             further = alert.red.value - alert.yellow.value
             if (further if alert.side == "above" else -further) < 0:
                 yield (*path, "red"), f"red must not be nearer than yellow ({alert.yellow.value:g})"
+    yield from _policy_faults(file)
+    yield from faults_of(file.webhooks, file.policies)
+
+
+def _policy_faults(file: AlertFile) -> Iterator[Fault]:
+    levels = {alert.name for alert in (*presets().get(file.extends, ()), *file.alerts)}
+    for index, policy in enumerate(file.policies):
+        path: Place = ("policies", index)
+        known = detectors(levels)
+        if policy.detector not in known:
+            fault = f"unknown detector {policy.detector}"
+            yield (*path, "detector"), f"{fault}: {suggest(policy.detector, known)}"
+        if policy.throttle is None and policy.webhook is None:
+            yield path, "say what is done: throttle or webhook"
+        elif policy.throttle is not None and policy.detector not in USER_DETECTORS:
+            allowed = suggest(policy.detector, USER_DETECTORS)
+            yield (*path, "throttle"), f"only users can be throttled: {allowed}"
 
 
 def _explained(error: Any) -> Fault:
@@ -184,8 +207,8 @@ def _explained(error: Any) -> Fault:
     place = str(path[-1]) if path else "the file"
     match error["type"]:
         case "extra_forbidden":
-            entry = Policy if path[0] == "policies" else Alert
-            models: dict[int, type[BaseModel]] = {1: AlertFile, 3: entry}
+            entries: dict[Any, type[BaseModel]] = {"policies": Policy, "webhooks": Webhook}
+            models: dict[int, type[BaseModel]] = {1: AlertFile, 3: entries.get(path[0], Alert)}
             inside = models.get(len(path), Limit)
             return path, f"unknown key {place}: {suggest(place, inside.model_fields)}"
         case "missing":
@@ -193,5 +216,6 @@ def _explained(error: Any) -> Fault:
         case "literal_error":
             return path, f"{place} is {error['input']!r}: allowed: {error['ctx']['expected']}"
         case _:
-            told = error["msg"][0].lower() + error["msg"][1:]
+            told = error["msg"].removeprefix("Value error, ")
+            told = told[0].lower() + told[1:]
             return path, f"{place} is {error['input']!r}: {told}"

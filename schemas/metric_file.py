@@ -112,7 +112,7 @@ def parse(text: str, name: str) -> tuple[Any, Lines]:
 def problems_at(name: str, content: Any, lines: Lines, faults: Iterable[Fault]) -> DefinitionError:
     def at(path: Place, fault: str) -> str:
         whose = ""
-        if len(path) > 1 and path[0] in ("metrics", "segments", "alerts"):
+        if len(path) > 1 and path[0] in ("metrics", "segments", "alerts", "webhooks"):
             entry = content[path[0]][path[1]]
             if isinstance(entry, dict) and "name" in entry:
                 whose = f"{str(path[0])[:-1]} {entry['name']}: "
