@@ -86,9 +86,9 @@ def make_sender(
     wakeup: native.Wakeup,
 ) -> Sender:
     """What empties the queue."""
-    from streamgauge.producers.backoff import Backoff
     from streamgauge.producers.preparation import Preparation
     from streamgauge.producers.sender import Pace, Sender
+    from streamgauge.schemas.backoff import Backoff
 
     preparation = Preparation(
         defaults=settings.defaults,

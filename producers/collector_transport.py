@@ -24,10 +24,10 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from streamgauge.producers.backoff import retry_after_s
 from streamgauge.producers.errors import Unavailable
 from streamgauge.producers.preparation import Ready
 from streamgauge.producers.transport import DELIVERED, Again, Answer, Refused
+from streamgauge.schemas.backoff import retry_after_s
 
 GZIP_FROM = 1024
 """Bytes of a body; smaller ones are sent as they are."""

@@ -22,13 +22,13 @@ from dataclasses import dataclass
 from time import monotonic
 
 from streamgauge.producers import native
-from streamgauge.producers.backoff import Backoff
 from streamgauge.producers.errors import Unavailable
 from streamgauge.producers.intake import Given, Intake
 from streamgauge.producers.outcomes import Ledger, Outcome
 from streamgauge.producers.preparation import Preparation, Ready, Unfit
 from streamgauge.producers.store import Store
 from streamgauge.producers.transport import Again, Delivered, Refused, Transport
+from streamgauge.schemas.backoff import Backoff
 
 IDLE_S = 5.0
 """The longest sleep: what a dead sibling has spooled is looked for this often."""

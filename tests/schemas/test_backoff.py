@@ -4,7 +4,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from streamgauge.producers.backoff import MAX_RETRY_AFTER_S, Backoff, retry_after_s
+from streamgauge.schemas.backoff import MAX_RETRY_AFTER_S, Backoff, retry_after_s
 
 
 def test_pauses_double_up_to_a_bound_and_differ():

@@ -1,7 +1,8 @@
 """How long to wait before the next try: longer each time, never in step with others, and never
 shorter than the receiver asked for.
 
-Upstream: `sender.py`, and answers of the collector. Pure but for the generator it is given.
+Upstream: the SDK's sender; answers of collectors and webhooks. Pure but for the generator it is
+given.
 """
 
 from __future__ import annotations
