@@ -17,14 +17,16 @@ from streamgauge.schemas.topics import TOPICS
 class Buffer:
     """Messages by topic; `rows` and `bytes` say when it is enough."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, every: bool = False) -> None:
+        """`every`: whoever reads it wants each record, also of topics of latest values."""
+        self._every = every
         self._newest: dict[str, dict[tuple[int | None, bytes | None], Message]] = {}
         self._all: dict[str, list[Message]] = {}
         self.bytes = 0
 
     def add(self, topic: str, messages: Iterable[Message]) -> None:
         """Messages of one topic (its name without the namespace), in the log's order."""
-        if TOPICS[topic].compacted and not TOPICS[topic].history:
+        if TOPICS[topic].compacted and not TOPICS[topic].history and not self._every:
             newest = self._newest.setdefault(topic, {})
             for message in messages:
                 at = message.partition(), message.key()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -31,10 +31,27 @@ class Progress:
         return time.monotonic() - self.turned_at < STALLED_SECONDS
 
 
+class Together:
+    """The progress of several loops in one process."""
+
+    def __init__(self, instance: str, loops: Sequence[Progress]) -> None:
+        self.instance = instance
+        self._loops = loops
+
+    @property
+    def ready(self) -> bool:
+        """Whether all are."""
+        return all(loop.ready for loop in self._loops)
+
+    def live(self) -> bool:
+        """Whether all have turned lately."""
+        return all(loop.live() for loop in self._loops)
+
+
 class HealthServer:
     """Serves in a thread of its own until closed; port 0 takes a free one."""
 
-    def __init__(self, progress: Progress, port: int, host: str = "0.0.0.0") -> None:
+    def __init__(self, progress: Progress | Together, port: int, host: str = "0.0.0.0") -> None:
         self._server = ThreadingHTTPServer((host, port), _handler(progress))
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -45,7 +62,7 @@ class HealthServer:
         self._server.server_close()
 
 
-def _handler(progress: Progress) -> type[BaseHTTPRequestHandler]:
+def _handler(progress: Progress | Together) -> type[BaseHTTPRequestHandler]:
     checks: dict[str, Callable[[], bool]] = {
         "/live": progress.live,
         "/ready": lambda: progress.live() and progress.ready,

@@ -1,7 +1,8 @@
 """Runs one sink: its settings, its process.
 
 Upstream: the CLI's `sink` command. Downstream: a session, begun anew whenever a fence ended the
-last one.
+last one. Webhooks are several sinks in one process, each with a thread and a group of its own, so
+that one which is away delays no other; where one cannot go on, all end.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import signal
 import socket
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +24,7 @@ from streamgauge.schemas.registry import open_registry
 from streamgauge.schemas.topics import qualified
 from streamgauge.sinks.batches import Batches
 from streamgauge.sinks.errors import Fatal, Fenced
-from streamgauge.sinks.health import HealthServer, Progress
+from streamgauge.sinks.health import HealthServer, Progress, Together
 from streamgauge.sinks.logs import Logs
 from streamgauge.sinks.outage import Outage
 from streamgauge.sinks.session import Session
@@ -31,16 +33,19 @@ from streamgauge.sinks.telemetry import FENCED
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["postgres", "redis", "archive"]
+Kind = Literal["postgres", "redis", "archive", "webhook"]
 
-INTERVAL: Mapping[Kind, float] = {"postgres": 0.25, "redis": 0.05, "archive": 5.0}
+INTERVAL: Mapping[Kind, float] = {"postgres": 0.25, "redis": 0.05, "archive": 5.0, "webhook": 0.25}
 """Seconds between writes: counters shall show a worker's commit at once, rows of tables soon, and
 files shall not be tiny."""
+
+WEBHOOK_ROWS = 8
+"""Most requests between two turns of the loop, each of which may take seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SinkConfig:
-    """What a sink is to do. `target` is a DSN, a URL or a folder."""
+    """What a sink is to do. `target` is a DSN, a URL, a folder or (webhook) the alert file."""
 
     kind: Kind
     kafka: Mapping[str, Any]
@@ -65,6 +70,15 @@ class SinkConfig:
     """Postgres: bring the tables up to date at the start."""
     refresh_every: float = 0.0
     """Postgres: seconds between refreshes of the materialised views; 0: never."""
+    definitions: str | None = None
+    """Webhook: file of the metrics that the alert file is about; None: the built-in ones."""
+    part: str = ""
+    """Webhook: the name of the one; '' where all of the file are meant."""
+
+    @property
+    def label(self) -> str:
+        """As logs and metrics name it."""
+        return f"{self.kind}:{self.part}" if self.part else self.kind
 
 
 def schema_name(namespace: str) -> str:
@@ -74,7 +88,8 @@ def schema_name(namespace: str) -> str:
 
 def group(config: SinkConfig) -> str:
     """The consumer group."""
-    return qualified(config.namespace, f"streamgauge-sink-{config.kind}")
+    part = f"-{config.part}" if config.part else ""
+    return qualified(config.namespace, f"streamgauge-sink-{config.kind}{part}")
 
 
 def make_sink(config: SinkConfig) -> Sink:
@@ -98,7 +113,29 @@ def make_sink(config: SinkConfig) -> Sink:
         from streamgauge.sinks.archive.sink import ArchiveSink
 
         return ArchiveSink(Path(config.target), config.namespace)
-    raise Fatal(f"no sink {config.kind!r}: it is postgres, redis or archive")
+    if config.kind == "webhook":
+        from streamgauge.sinks.webhook import setup
+
+        return setup.sink(
+            config.part,
+            setup.webhooks(config.target, config.definitions),
+            kafka=config.kafka,
+            group=group(config),
+            namespace=config.namespace,
+            registry=open_registry(config.registry, dict(config.registry_options)),
+        )
+    raise Fatal(f"no sink {config.kind!r}: it is postgres, redis, archive or webhook")
+
+
+def parts(config: SinkConfig) -> list[SinkConfig]:
+    """What runs in one process: one sink, or each webhook of a file."""
+    if config.kind != "webhook" or config.part:
+        return [config]
+    from streamgauge.sinks.webhook import setup
+
+    found = setup.webhooks(config.target, config.definitions).webhooks
+    rows = min(config.batch_rows, WEBHOOK_ROWS)
+    return [replace(config, part=webhook.name, batch_rows=rows) for webhook in found]
 
 
 def consumer_conf(config: SinkConfig) -> dict[str, Any]:
@@ -126,8 +163,27 @@ def run(config: SinkConfig, stop: threading.Event | None = None) -> int:
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-    progress = Progress(config.instance)
-    health = None if config.http_port is None else HealthServer(progress, config.http_port)
+    health: HealthServer | None = None
+    try:
+        configs = parts(config)
+        loops = [Progress(config.instance) for _ in configs]
+        if config.http_port is not None:
+            health = HealthServer(Together(config.instance, loops), config.http_port)
+        if len(configs) == 1:
+            return _serve(configs[0], loops[0], stop)
+        with ThreadPoolExecutor(len(configs), "sink") as pool:
+            codes = pool.map(_serve, configs, loops, [stop] * len(configs))
+        return max(codes)
+    except StreamgaugeError as error:
+        log.critical("%s sink stops: %s", config.kind, error)
+        return 1
+    finally:
+        if health is not None:
+            health.close()
+
+
+def _serve(config: SinkConfig, progress: Progress, stop: threading.Event) -> int:
+    """One sink until the end; where it cannot go on, it ends the others too."""
     sink: Sink | None = None
     schedule = ExitStack()
     try:
@@ -135,14 +191,13 @@ def run(config: SinkConfig, stop: threading.Event | None = None) -> int:
         schedule.enter_context(_refreshing(config))
         _sessions(config, sink, progress, stop)
     except StreamgaugeError as error:
-        log.critical("%s sink stops: %s", config.kind, error)
+        log.critical("%s sink stops: %s", config.label, error)
         return 1
     finally:
+        stop.set()
         schedule.close()
         if sink is not None:
             sink.close()
-        if health is not None:
-            health.close()
     return 0
 
 
@@ -158,13 +213,13 @@ def _refreshing(config: SinkConfig) -> AbstractContextManager[object]:
 
 def _sessions(config: SinkConfig, sink: Sink, progress: Progress, stop: threading.Event) -> None:
     batches = Batches(
-        config.kind, sink, open_registry(config.registry, dict(config.registry_options))
+        config.label, sink, open_registry(config.registry, dict(config.registry_options))
     )
     logs = Logs(config.kafka)
-    outage = Outage(config.kind)
+    outage = Outage(config.label)
     while not stop.is_set():
         session = Session(
-            kind=config.kind,
+            kind=config.label,
             sink=sink,
             batches=batches,
             logs=logs,
@@ -175,10 +230,11 @@ def _sessions(config: SinkConfig, sink: Sink, progress: Progress, stop: threadin
             bytes=config.batch_bytes,
             progress=progress,
             outage=outage,
+            every=config.kind == "webhook",
         )
         try:
             session.run(stop.is_set)
         except Fenced as error:
-            FENCED.labels(config.kind).inc()
-            log.warning("%s sink joins its group anew: %s", config.kind, error)
+            FENCED.labels(config.label).inc()
+            log.warning("%s sink joins its group anew: %s", config.label, error)
             stop.wait(1.0)

@@ -63,7 +63,9 @@ class Session:
         bytes: int,
         progress: Progress,
         outage: Outage,
+        every: bool = False,
     ) -> None:
+        """`every`: the sink is told each record, also those that a newer one replaces."""
         self._kind = kind
         self._sink = sink
         self._batches = batches
@@ -82,7 +84,7 @@ class Session:
             on_revoke=self._on_revoke,
             on_lost=self._on_lost,
         )
-        self._buffer = Buffer()
+        self._buffer = Buffer(every=every)
         self._assigned: list[TopicPartition] | None = None
         self._to_open = False
         self._paused = False

@@ -1,7 +1,7 @@
 """Every Prometheus metric of the sinks. Scrape `/metrics` of the runner.
 
-All carry the label `sink` (postgres, redis, archive), but those of the materialised views, which
-only the Postgres sink has.
+All carry the label `sink` (postgres, redis, archive, webhook:NAME), but those of the materialised
+views, which only the Postgres sink has, and those of webhooks.
 """
 
 from __future__ import annotations
@@ -39,6 +39,14 @@ REJECTS = Counter("streamgauge_sink_rejects_total", "Undecodable records.", ["si
 
 # 1 while the target answers.
 TARGET_UP = Gauge("streamgauge_sink_target_up", "Whether the target answers.", ["sink"])
+
+# Requests to webhooks by outcome: delivered; again (it was away, or too busy); refused and given_up
+# (kept as dead letters: alert when there are any); stale (more than a day old, not sent).
+DELIVERIES = Counter(
+    "streamgauge_webhook_deliveries_total",
+    "Requests to webhooks.",
+    ["webhook", "event", "outcome"],
+)
 
 # Materialised views refreshed on schedule by this process; others may have done so instead.
 REFRESHES = Counter("streamgauge_views_refreshed_total", "Materialised views refreshed.")

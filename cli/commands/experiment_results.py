@@ -13,6 +13,7 @@ from psycopg.rows import dict_row
 
 from streamgauge.cli import output
 from streamgauge.cli.settings import Settings, configured, schema_name
+from streamgauge.schemas.experiment_report import ROLES, document
 
 LATEST = """
     SELECT * FROM {schema}.experiment_latest WHERE experiment = %s
@@ -63,10 +64,8 @@ def report(settings: Settings, name: str, as_json: bool) -> None:
       streamgauge experiments report feed-ranking --json
     """
     rows = _rows(settings, name, LATEST)
-    state = rows[0]["state"]
-    event = "experiment_completed" if state == "stopped" else "experiment_update"
-    document = {"event": event, "experiment_id": name, "results": rows}
-    output.write(document, as_json, "" if as_json else "\n".join(_report(name, rows)))
+    told = document(name, rows[0]["state"], rows)
+    output.write(told, as_json, "" if as_json else "\n".join(_report(name, rows)))
 
 
 def _rows(settings: Settings, name: str, query: str, *parameters: Any) -> list[dict[str, Any]]:
@@ -148,7 +147,7 @@ def _report(name: str, rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield f"# Experiment {name}"
     yield ""
     yield from (f"- {note}" for note in _notes(rows))
-    for role in ("primary", "secondary", "guardrail"):
+    for role in ROLES:
         mine = [row for row in rows if row["role"] == role]
         if not mine:
             continue

@@ -24,6 +24,7 @@ from streamgauge.cli.stack.process import tail
 from streamgauge.cli.stack.redis import LocalRedis
 from streamgauge.cli.stack.server import Server
 from streamgauge.cli.stack.supervisor import Child, Supervisor, streamgauge
+from streamgauge.schemas.metric_file import parse
 from streamgauge.schemas.topics import create_topics
 
 EMBEDDED = "embedded"
@@ -54,6 +55,7 @@ class Stack:
         self.settings = settings
         self.servers: list[Server] = []
         self._sinks = sinks
+        self._webhooks = ("webhook",) if _has_webhooks(settings) else ()
         self._worker_flags = worker_flags
         self._fresh = fresh or self.embedded
         self._supervisor: Supervisor | None = None
@@ -189,7 +191,8 @@ class Stack:
         # The embedded broker keeps little: there the archive writes smaller files, sooner.
         flags = {"archive": ("--interval", "1")} if self.embedded else {}
         return [
-            self._child(f"sink-{name}", "sink", name, *flags.get(name, ())) for name in self._sinks
+            self._child(f"sink-{name}", "sink", name, *flags.get(name, ()))
+            for name in (*self._sinks, *self._webhooks)
         ]
 
     def _child(self, name: str, *arguments: str) -> Child:
@@ -203,3 +206,11 @@ class Stack:
             log=log,
             env={**self.settings.environment(), **quiet},
         )
+
+
+def _has_webhooks(settings: Settings) -> bool:
+    """Whether the alert file has any; what else is wrong with it, workers and the sink tell."""
+    if settings.alerts is None or not settings.alerts.exists():
+        return False
+    content, _ = parse(settings.alerts.read_text(encoding="utf-8"), str(settings.alerts))
+    return isinstance(content, dict) and bool(content.get("webhooks"))

@@ -30,6 +30,12 @@ def test_of_any_other_topic_everything_is_kept(message: Any) -> None:
     assert (buffer.rows, buffer.bytes) == (3, 3)
 
 
+def test_who_wants_every_record_gets_it(message: Any) -> None:
+    buffer = Buffer(every=True)
+    buffer.add("anomalies", [message("anomalies", 0, i, b"x", "a") for i in range(3)])
+    assert [m.offset() for m in buffer.messages("anomalies")] == [0, 1, 2]
+
+
 def test_a_tombstone_overtakes_its_row(message: Any) -> None:
     buffer = Buffer()
     buffer.add(

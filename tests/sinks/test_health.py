@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from streamgauge.sinks.health import STALLED_SECONDS, HealthServer, Progress
+from streamgauge.sinks.health import STALLED_SECONDS, HealthServer, Progress, Together
 
 
 @pytest.fixture
@@ -52,3 +52,14 @@ def test_metrics_are_told_and_other_paths_are_not(server: HealthServer) -> None:
     status, said = get(server, "/metrics")
     assert (status, b"streamgauge_sink_rows" in said or b"python_info" in said) == (200, True)
     assert get(server, "/other")[0] == 404
+
+
+def test_of_several_loops_all_must_turn_and_be_ready() -> None:
+    one, other = Progress("me"), Progress("me")
+    both = Together("me", (one, other))
+    one.ready = True
+    assert (both.live(), both.ready) == (True, False)
+    other.ready = True
+    assert both.ready
+    other.turned_at = time.monotonic() - STALLED_SECONDS - 1
+    assert not both.live()

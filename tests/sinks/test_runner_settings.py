@@ -34,7 +34,7 @@ def test_each_kind_has_its_sink(kind: str, target: str, sink: type) -> None:
 
 
 def test_an_unknown_kind_is_told() -> None:
-    with pytest.raises(Fatal, match="postgres, redis or archive"):
+    with pytest.raises(Fatal, match="postgres, redis, archive or webhook"):
         make_sink(config(kind="oracle"))
 
 

@@ -85,6 +85,14 @@ def test_a_sink_gets_its_target(run: Run, configs: list[Any], kind: str, target:
     assert f"no address for {kind}" in run("sink", kind, *WHERE, exit_code=2).output
 
 
+def test_webhooks_are_those_of_the_alert_file(run: Run, configs: list[Any]) -> None:
+    run("sink", "webhook", *WHERE, "--alerts", "a.yaml", "--definitions", "m.yaml")
+    (config,) = configs
+    assert (config.kind, config.target, config.definitions) == ("webhook", "a.yaml", "m.yaml")
+    output = run("sink", "webhook", *WHERE, exit_code=2).output
+    assert "webhooks are defined in the alert file, and there is none: give --alerts" in output
+
+
 def test_several_processes_are_supervised_until_all_are_done(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

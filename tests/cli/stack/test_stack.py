@@ -97,12 +97,14 @@ def test_addresses_that_are_given_are_used_and_started_by_nobody(
     server_dir: Path,
 ) -> None:
     given = {"kafka": kafka, "postgres": postgres, "redis": redis_url, "registry": registry_url}
-    settings = load({**given, "namespace": namespace}, use_running_stack=False)
+    alerts = server_dir / "alerts.yaml"
+    alerts.write_text("webhooks: [{name: ops, url: 'https://ops', experiments: true}]")
+    settings = load({**given, "namespace": namespace, "alerts": alerts}, use_running_stack=False)
     with Stack(settings, server_dir / "stack", sinks=["redis"]) as stack:
         assert stack.servers == []
         assert given.items() <= stack.addresses.items()
         assert stack.settings.transactional is True
-        assert lines == [("worker", "--id", "0"), ("sink", "redis")]
+        assert lines == [("worker", "--id", "0"), ("sink", "redis"), ("sink", "webhook")]
 
 
 @pytest.mark.kafka

@@ -1,0 +1,1 @@
+"""Flags and ended experiments to the addresses of other people, by HTTP."""
