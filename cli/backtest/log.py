@@ -3,7 +3,7 @@
     order "time"   each event arrives when it happens: none is late, none from the future
     order "file"   they arrive as the lines lie, all at one time: as `produce` would send them
 
-Upstream: `reading.py`. Downstream: batches for `metrics.py` and `sessions.py`. Invariants: all of a
+Upstream: `reading.py`. Downstream: batches for `metrics.py` and `users.py`. Invariants: all of a
 user is in one partition, the one that a producer takes; batches have the shape that the worker's
 decoder gives them.
 """

@@ -18,18 +18,14 @@ from streamgauge.cli.backtest import log as logs
 from streamgauge.cli.backtest import reading
 from streamgauge.cli.backtest.metrics import Metrics
 from streamgauge.cli.backtest.reading import LINE, Lines
-from streamgauge.cli.backtest.sessions import Sessions
 from streamgauge.cli.backtest.users import People
 from streamgauge.producers.files import dead_letter_topic
 from streamgauge.schemas.consent import ConsentDefault
-from streamgauge.schemas.consent_columns import identifiable_rows
 from streamgauge.schemas.metrics import Definitions
 from streamgauge.schemas.segments import Rules
 from streamgauge.schemas.unknown import KEPT, UnknownTypes
 from streamgauge.streams.metrics import fate
 from streamgauge.streams.metrics.plan import Plan
-from streamgauge.streams.sessions.sessions import Settings
-from streamgauge.streams.sessions.spans import COLUMNS
 
 LATE = pl.Schema(
     {
@@ -77,7 +73,7 @@ class Result:
 
 def read(asked: Backtest, progress: Callable[[int], None]) -> Lines:
     """The file's events; `progress` is told how many lines have been read."""
-    columns = Plan(asked.definitions).columns | COLUMNS | People.columns
+    columns = Plan(asked.definitions).columns | People.columns
     return reading.read(asked.path, asked.form, columns, progress, asked.unknown)
 
 
@@ -88,13 +84,6 @@ def compute(asked: Backtest, lines: Lines, progress: Callable[[int], None]) -> R
         lateness=asked.lateness,
         consent_default=asked.consent_default,
         partitions=asked.partitions,
-    )
-    sessions = Sessions(
-        Settings(
-            lateness=asked.lateness,
-            identifiable=identifiable_rows(asked.consent_default),
-            conversions=asked.conversions,
-        )
     )
     people = People(
         asked.rules,
@@ -107,8 +96,6 @@ def compute(asked: Backtest, lines: Lines, progress: Callable[[int], None]) -> R
 
     def add(batch: pl.DataFrame, *, last: bool = False) -> Mapping[int, int]:
         fates = metrics.add(batch, last=last)
-        accepted = batch.filter(pl.Series(fates.verdict == fate.ACCEPTED))
-        sessions.add(accepted, fates.watermarks)
         people.add(batch, fates)
         is_late = fates.verdict == fate.LATE
         late.append(_late(batch.filter(pl.Series(is_late)), fates.watermark[is_late]))
@@ -125,7 +112,6 @@ def compute(asked: Backtest, lines: Lines, progress: Callable[[int], None]) -> R
     rejected = pl.concat(future).sort("line")
     tables = {
         "metrics": metrics.table(),
-        **sessions.tables(),
         **people.tables(),
         "late_events": _placed(pl.concat(late).sort("line"), asked.path),
         "dead_letters": _placed(rejected, asked.path),

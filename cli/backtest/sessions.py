@@ -1,73 +1,58 @@
-"""Sessions over batches of accepted events, and the tables that their rows come to.
+"""The tables that sessions come to, from what is told of them batch by batch.
 
-Upstream: `log.py` and the fates that `metrics.py` found. Downstream: `run.py`. Latest wins, and
+Upstream: the worker's branch of sessions, in `users.py`. Downstream: `run.py`. Latest wins, and
 what is gone is gone, as in a sink.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import polars as pl
 
+from streamgauge.schemas.topics import DEVICE_SESSIONS, SESSIONS
 from streamgauge.streams.sessions.rows import KEY, ROWS, changed, gone
-from streamgauge.streams.sessions.sessions import (
-    SessionState,
-    Settings,
-    Told,
-    close,
-    flush,
-    step,
-)
-from streamgauge.streams.sessions.spans import arrived
+from streamgauge.streams.sessions.sessions import Told
+
+DEVICE = KEY[1]
 
 
-class Sessions:
+class SessionTables:
     """The sessions of a log, of users and of their devices."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._tables = {
-            "sessions": _Table(by_device=False),
-            "device_sessions": _Table(by_device=True),
-        }
+    def __init__(self) -> None:
+        self._rows: dict[str, list[pl.DataFrame]] = {SESSIONS.name: [], DEVICE_SESSIONS.name: []}
 
-    def add(self, accepted: pl.DataFrame, watermarks: Mapping[int, int]) -> None:
-        settings = self._settings
-        found = arrived(accepted, settings.identifiable, settings.conversions)
-        for table in self._tables.values():
-            run = found.devices if table.by_device else found.users
-            state = step(table.state, run, found, watermarks, settings.lateness)
-            state, over = close(state, settings.lateness)
-            table.state, rest = flush(state, settings.lateness)
-            table.take(over)
-            table.take(rest)
+    def take(self, told: Mapping[str, Iterable[Told]]) -> None:
+        """What is told after a batch, by topic."""
+        for topic, some in told.items():
+            by_device = topic == DEVICE_SESSIONS.name
+            self._rows[topic] += [
+                _rows(one, by_device) for one in some if len(one.sessions.key) or len(one.gone.key)
+            ]
 
     def tables(self) -> dict[str, pl.DataFrame]:
         """Sessions by user (and device) and start."""
-        return {name: table.rows() for name, table in self._tables.items()}
+        return {
+            topic.replace("-", "_"): _latest(rows, by_device=topic == DEVICE_SESSIONS.name)
+            for topic, rows in self._rows.items()
+        }
 
 
-class _Table:
-    def __init__(self, *, by_device: bool) -> None:
-        self.by_device = by_device
-        self.state = SessionState()
-        self._told: list[pl.DataFrame] = []
+def _rows(told: Told, by_device: bool) -> pl.DataFrame:
+    left = gone(told, by_device=by_device).with_columns(is_gone=True)
+    rows = changed(told, by_device=by_device).with_columns(is_gone=False)
+    return pl.concat([left, rows], how="diagonal")
 
-    def take(self, told: Told) -> None:
-        if len(told.sessions.key) or len(told.gone.key):
-            left = gone(told, by_device=self.by_device).with_columns(is_gone=True)
-            rows = changed(told, by_device=self.by_device).with_columns(is_gone=False)
-            self._told.append(pl.concat([left, rows], how="diagonal"))
 
-    def rows(self) -> pl.DataFrame:
-        key = [name for name in KEY if self.by_device or name != "device_type"]
-        schema = {name: kind for name, kind in ROWS.items() if self.by_device or name != KEY[1]}
-        nothing = pl.DataFrame(schema={**schema, "is_gone": pl.Boolean()})
-        return (
-            pl.concat([nothing, *self._told], how="diagonal")
-            .unique(key, keep="last", maintain_order=True)
-            .filter(~pl.col("is_gone"))
-            .drop("is_gone")
-            .sort(key)
-        )
+def _latest(rows: list[pl.DataFrame], *, by_device: bool) -> pl.DataFrame:
+    key = [name for name in KEY if by_device or name != DEVICE]
+    schema = {name: kind for name, kind in ROWS.items() if by_device or name != DEVICE}
+    nothing = pl.DataFrame(schema={**schema, "is_gone": pl.Boolean()})
+    return (
+        pl.concat([nothing, *rows], how="diagonal")
+        .unique(key, keep="last", maintain_order=True)
+        .filter(~pl.col("is_gone"))
+        .drop("is_gone")
+        .sort(key)
+    )

@@ -1,4 +1,4 @@
-"""What is known of users over batches of a log: profiles, and who was in which segment.
+"""What is known of users over batches of a log: sessions, profiles, who was in which segment.
 
 Upstream: `log.py` and the fates that `metrics.py` found. Downstream: `run.py`. The worker's own
 branch (`streams/users.py`), which holds nothing back here; what it would write to topics is kept
@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from streamgauge.cli.backtest.sessions import SessionTables
 from streamgauge.schemas.consent import ConsentDefault
 from streamgauge.schemas.consent_columns import identifiable_rows
 from streamgauge.schemas.registry import open_registry
@@ -56,8 +57,9 @@ class People:
         )
         self._profiles = Profiles(registry, throttle=0, lateness_ms=lateness)
         self._segments = Membership(registry, rules)
-        sessions = SessionBranch(settings, registry, hold=0)
-        self._users = Users(settings, sessions, self._profiles, self._segments)
+        self._sessions = SessionBranch(settings, registry)
+        self._users = Users(settings, self._sessions, self._profiles, self._segments)
+        self._told = SessionTables()
         self._moves: list[Moves] = []
         self._counts: list[Count] = []
 
@@ -68,6 +70,7 @@ class People:
         moves, counts = self._segments.told
         self._moves.append(moves)
         self._counts += counts
+        self._told.take(self._sessions.told())
         self._users.commit()
 
     def tables(self) -> dict[str, pl.DataFrame]:
@@ -75,6 +78,7 @@ class People:
         profiles, days, _ = self._profiles.table()
         counts = [(c.segment, c.hour, c.members, c.partition) for c in self._counts]
         return {
+            **self._told.tables(),
             "user_profiles": profiles,
             "daily_analytics": days,
             "user_segments": stays(Moves.together(self._moves)),

@@ -4,7 +4,8 @@
                    └────> flush, a slot at a time, each once in `hold` seconds ──> open rows
 
 Upstream: `metrics/tasks.py`. Downstream: the topics `sessions` and `device-sessions`, which are the
-changelogs too, and whoever asks what became final (`finals`). A row is of all events up to its
+changelogs too, and whoever asks what became final (`finals`), or for everything as it is, not as
+records (`told`). A row is of all events up to its
 `emitted_offset`, also where these are of another session of its user: the greatest one of a user's
 rows, final ones included, says which events of a replay are known already.
 
@@ -86,6 +87,10 @@ class SessionBranch(Branch):
         for table in self._both:
             yield from table.flush(turn | due(table.state, needed))
 
+    def told(self) -> Mapping[str, list[Told]]:
+        """What `flush` would write of all slots, by topic."""
+        return {table.topic: table.told(set(range(SLOTS))) for table in self._both}
+
     def commit(self) -> None:
         for table in self._both:
             table.commit()
@@ -147,7 +152,7 @@ class _Sessions:
     """One of the two tables, with its topic."""
 
     def __init__(self, topic: Topic, record: type, settings: Settings, registry: Registry) -> None:
-        self._topic, self._lateness = topic.name, settings.lateness
+        self.topic, self._lateness = topic.name, settings.lateness
         self._by_device = topic is DEVICE_SESSIONS
         self._encoder = Encoder(registry, topic.name, record)
         self.changelog = Changelog(topic.name, registry, by_device=self._by_device)
@@ -173,11 +178,15 @@ class _Sessions:
         self.state, self.over = close(state, self._lateness)
         (self._replayed if replay else self._told).append(self.over)
 
-    def flush(self, slots: set[int]) -> Iterable[Output]:
+    def told(self, slots: set[int]) -> list[Told]:
+        """What is to be written now, these slots with it."""
         self.state, told = flush(self.state, self._lateness, slots)
         self._flushed = True
         everything = [*self._replayed, *self._told, told]
-        for one in latest(everything) if self._replayed else everything:
+        return latest(everything) if self._replayed else everything
+
+    def flush(self, slots: set[int]) -> Iterable[Output]:
+        for one in self.told(slots):
             yield from self._outputs(one)
 
     def commit(self) -> None:
@@ -211,7 +220,7 @@ class _Sessions:
         if len(told.gone.key):
             gone = rows.gone(told, by_device=self._by_device)
             yield Output(
-                topic=self._topic,
+                topic=self.topic,
                 keys=_keys(gone),
                 values=[None] * gone.height,
                 partitions=told.gone.rows["partition"].tolist(),
@@ -220,7 +229,7 @@ class _Sessions:
             changed = rows.changed(told, by_device=self._by_device)
             kept = rows.kept(told)
             yield Output(
-                topic=self._topic,
+                topic=self.topic,
                 keys=_keys(changed),
                 values=self._encoder.encode(pl.concat([changed, kept], how="horizontal")),
                 partitions=told.sessions.rows["partition"].tolist(),

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streamgauge.cli.backtest.sessions import Sessions
+from streamgauge.cli.backtest.sessions import SessionTables
 from streamgauge.schemas.consent_columns import identifiable_rows
-from streamgauge.schemas.registry import open_registry
+from streamgauge.schemas.registry import Registry, open_registry
 from streamgauge.streams.branch import Accepted, Branch
 from streamgauge.streams.metrics.fate import NONE
 from streamgauge.streams.sessions.branch import SessionBranch
@@ -125,11 +125,14 @@ class Backtest(Branch):
 
     columns = SessionBranch.columns
 
-    def __init__(self, settings: Settings) -> None:
-        self.sessions = Sessions(settings)
+    def __init__(self, settings: Settings, registry: Registry) -> None:
+        self._sessions = SessionBranch(settings, registry)
+        self.sessions = SessionTables()
 
     def process(self, accepted: Accepted) -> None:
-        self.sessions.add(accepted.frame, accepted.watermarks)
+        self._sessions.process(accepted)
+        self.sessions.take(self._sessions.told())
+        self._sessions.commit()
 
 
 def test_the_live_tables_are_those_of_a_backtest(kit: Any) -> None:
@@ -137,8 +140,8 @@ def test_the_live_tables_are_those_of_a_backtest(kit: Any) -> None:
     logs = [a_log(r, kit, 200, p) for p in range(kit.partitions)]
     rule = identifiable_rows("granted")
     both = Settings(lateness=kit.lateness, identifiable=rule)
-    file = Backtest(both)
     registry = open_registry("mock://metrics")
+    file = Backtest(both, registry)
     pipeline = kit.pipeline(branches=lambda: (SessionBranch(both, registry), file))
     pipeline.fill(logs)
     for _ in range(8):
