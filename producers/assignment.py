@@ -9,6 +9,10 @@ vectors of `tests/data/assignment.json`.
     variant             the first whose weights, added up in the listed order, exceed
                         bucket("variant") * (all weights together)
 
+An experiment may be for certain segments only: who is in none of them gets no variant, unless they
+were exposed before. Which segments a user is in, and to what they were exposed, is the caller's to
+know (`targeting.py` looks it up).
+
 Invariants: nothing but doubles and SHA-256, so every language agrees to the last bit; the two
 buckets are independent, so a raised allocation takes users in and never moves one.
 """
@@ -16,7 +20,21 @@ buckets are independent, so a raised allocation takes users in and never moves o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+ASSIGNED = "assigned"
+EXPOSED_BEFORE = "exposed_before"
+OUTSIDE_SEGMENTS = "outside_segments"
+OUTSIDE_ALLOCATION = "outside_allocation"
+NO_WEIGHT = "no_weight"
+
+
+class Decision(NamedTuple):
+    """A user's variant, or None; and why."""
+
+    variant: str | None
+    reason: str
 
 
 def bucket(experiment: str, purpose: str, user: str) -> float:
@@ -46,13 +64,49 @@ def variant(experiment: str, user: str, weights: Sequence[tuple[str, float]]) ->
     return last
 
 
+def decide(
+    experiment: str,
+    user: str,
+    weights: Iterable[tuple[str, float]],
+    allocation: float = 1.0,
+    *,
+    segments: Collection[str] = (),
+    user_segments: Collection[str] = (),
+    exposed: bool = False,
+) -> Decision:
+    """The user's variant, and why.
+
+    `segments` are those of the experiment (none: it is for everybody), `user_segments` those that
+    the user is in. Who was `exposed` stays in, whatever segments and allocation say by now.
+    """
+    reason = EXPOSED_BEFORE
+    if not exposed:
+        if segments and not any(segment in user_segments for segment in segments):
+            return Decision(None, OUTSIDE_SEGMENTS)
+        if not is_allocated(experiment, user, allocation):
+            return Decision(None, OUTSIDE_ALLOCATION)
+        reason = ASSIGNED
+    found = variant(experiment, user, tuple(weights))
+    return Decision(found, reason if found is not None else NO_WEIGHT)
+
+
 def assign(
     experiment: str,
     user: str,
     weights: Iterable[tuple[str, float]],
     allocation: float = 1.0,
+    *,
+    segments: Collection[str] = (),
+    user_segments: Collection[str] = (),
+    exposed: bool = False,
 ) -> str | None:
-    """The user's variant, or None outside the allocation."""
-    if not is_allocated(experiment, user, allocation):
-        return None
-    return variant(experiment, user, tuple(weights))
+    """The user's variant, or None for who gets none; see `decide`."""
+    return decide(
+        experiment,
+        user,
+        weights,
+        allocation,
+        segments=segments,
+        user_segments=user_segments,
+        exposed=exposed,
+    ).variant

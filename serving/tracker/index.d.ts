@@ -61,11 +61,14 @@ export interface Tracker {
   /** Forget visitor, user and session (on logging out). */
   reset(): void;
   consent(purposes: Purposes): void;
-  /** The visitor's variant, the same as in Python; null outside the allocation. Sends the exposure. */
+  /**
+   * The visitor's variant, the same as in Python; null outside the allocation, and for who is in none
+   * of `segments` (of the experiment) by `userSegments`, and was not exposed before. Sends the exposure.
+   */
   variant(
     experiment: string,
     weights: Record<string, number>,
-    options?: { allocation?: number; expose?: boolean },
+    options?: { allocation?: number; expose?: boolean; segments?: string[]; userSegments?: string[] },
   ): string | null;
   flush(): Promise<void>;
   stats(): Stats;
@@ -77,10 +80,11 @@ export function createTracker(options: Options): Tracker;
 /** A number in [0, 1): the top 53 bits of SHA-256("experiment/purpose/user") / 2^53. */
 export function bucket(experiment: string, purpose: string, user: string): number;
 
-/** A user's variant of [name, weight] pairs, or null outside the allocation. */
+/** A user's variant of [name, weight] pairs, or null outside the allocation or the segments. */
 export function assign(
   experiment: string,
   user: string,
   weights: Iterable<[string, number]>,
   allocation?: number,
+  targeting?: { segments?: string[]; userSegments?: string[]; exposed?: boolean },
 ): string | null;

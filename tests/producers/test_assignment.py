@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from streamgauge.producers import assignment
-from streamgauge.producers.assignment import assign, bucket, is_allocated, variant
+from streamgauge.producers.assignment import assign, bucket, decide, is_allocated, variant
 
 VECTORS = json.loads((Path(__file__).parents[1] / "data" / "assignment.json").read_text("utf-8"))
 HALVES = (("control", 0.5), ("treatment", 0.5))
@@ -21,6 +21,15 @@ def test_golden_vectors(case):
     assert bucket(name, "allocation", user) == case["allocation_bucket"]
     assert bucket(name, "variant", user) == case["variant_bucket"]
     assert assign(name, user, weights, case["allocation"]) == case["variant"]
+
+
+@pytest.mark.parametrize("case", VECTORS["targeting"], ids=str)
+def test_golden_vectors_of_segments(case):
+    weights = [tuple(pair) for pair in case["weights"]]
+    given = {name: case[name] for name in ("segments", "user_segments", "exposed")}
+    where = case["experiment"], case["user"], weights, case["allocation"]
+    assert decide(*where, **given) == (case["variant"], case["reason"])
+    assert assign(*where, **given) == case["variant"]
 
 
 def test_a_bucket_is_the_first_53_bits_of_the_hash():

@@ -9,9 +9,21 @@ export function bucket(experiment, purpose, user) {
   return (high * 2 ** 21 + (low >>> 11)) / 2 ** 53;
 }
 
-/** The user's variant, of [name, weight] pairs; null outside the allocation. */
-export function assign(experiment, user, weights, allocation = 1) {
-  if (bucket(experiment, "allocation", user) >= allocation) return null;
+/**
+ * The user's variant, of [name, weight] pairs; null outside the allocation, and for who is in none of
+ * the experiment's segments. Who was exposed stays in, whatever these say by now.
+ */
+export function assign(
+  experiment,
+  user,
+  weights,
+  allocation = 1,
+  { segments = [], userSegments = [], exposed = false } = {},
+) {
+  if (!exposed) {
+    if (segments.length && !segments.some((one) => userSegments.includes(one))) return null;
+    if (bucket(experiment, "allocation", user) >= allocation) return null;
+  }
   let total = 0;
   for (const [, weight] of weights) total += weight;
   const share = bucket(experiment, "variant", user) * total;

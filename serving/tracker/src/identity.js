@@ -31,6 +31,6 @@ export function createIdentity(store) {
       if (fresh || now - known[1] > NOTE_MS) store.set("s", [id, now]);
       return id;
     },
-    forget: () => ["a", "u", "s"].forEach(store.remove),
+    forget: () => ["a", "u", "s", "x"].forEach(store.remove),
   };
 }

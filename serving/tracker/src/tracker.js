@@ -116,13 +116,17 @@ export function createTracker(options) {
     },
     reset: () => identity.forget(),
     consent,
-    /** The variant, told as seen once a page; null outside the allocation. */
-    variant(experiment, weights, { allocation = 1, expose = true } = {}) {
+    /** The variant, told as seen once a page; null outside the allocation or the segments. */
+    variant(experiment, weights, { allocation = 1, expose = true, segments = [], userSegments } = {}) {
       const user = identity.user() || identity.anonymous();
-      const variant = assign(experiment, user, Object.entries(weights), allocation);
       const seen = experiment + "/" + user;
+      const stays = store.get("x") || [];
+      const targeting = { segments, userSegments, exposed: stays.includes(seen) };
+      const variant = assign(experiment, user, Object.entries(weights), allocation, targeting);
       if (variant && expose && !exposed.has(seen)) {
         exposed.add(seen);
+        // On later pages too, when the user has left the segment.
+        if (segments.length && !targeting.exposed) store.set("x", [...stays, seen]);
         track("experiment_exposure", { experiment_id: experiment, variant });
       }
       return variant;

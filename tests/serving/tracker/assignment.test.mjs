@@ -25,6 +25,14 @@ test("users get the variants that Python gives them, to the last bit", () => {
   }
 });
 
+test("segments keep out whom they keep out in Python", () => {
+  assert.ok(golden.targeting.length > 10);
+  for (const { experiment, user, weights, allocation, variant, ...given } of golden.targeting) {
+    const targeting = { segments: given.segments, userSegments: given.user_segments, exposed: given.exposed };
+    assert.equal(assign(experiment, user, weights, allocation, targeting), variant, JSON.stringify(given));
+  }
+});
+
 test("without a weight there is no variant", () => {
   assert.equal(assign("e", "u", []), null);
   assert.equal(assign("e", "u", [["a", 0]]), null);

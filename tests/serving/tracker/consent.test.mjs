@@ -144,6 +144,32 @@ test("a variant is told as seen once a page, and follows the user", async () => 
   );
 });
 
+test("who is outside the segments gets no variant, and who was exposed stays in", async () => {
+  const storage = openPage().storage;
+  const weights = { control: 0.5, treatment: 0.5 };
+  const ask = (tracker, userSegments, more) =>
+    tracker.variant("feed-ranking", weights, { allocation: 0.2, segments: ["power"], userSegments, ...more });
+  const first = createTracker({ ...OPTIONS, auto: false });
+  first.identify("user-0000001");
+  assert.deepEqual([ask(first), ask(first, ["new"])], [null, null]);
+  assert.equal(ask(first, ["power"], { expose: false }), "control");
+  assert.equal(ask(first, []), null); // nothing was shown yet
+  assert.equal(ask(first, ["power"]), "control");
+  await tick(2_000);
+  const later = openPage({ storage }); // another page, and the user has left the segment
+  const second = createTracker({ ...OPTIONS, auto: false });
+  assert.equal(ask(second, []), "control");
+  second.identify("somebody-else");
+  assert.equal(ask(second, []), null);
+  second.identify("user-0000001");
+  second.reset();
+  second.identify("user-0000001");
+  assert.equal(ask(second, []), null);
+  await tick(2_000);
+  const told = events(later).filter((event) => event.event_type === "experiment_exposure");
+  assert.deepEqual(told.map((event) => event.variant), ["control"]);
+});
+
 test("where pages are rendered on a server it does nothing", async () => {
   openPage();
   delete globalThis.window;
