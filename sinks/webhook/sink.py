@@ -122,6 +122,7 @@ class WebhookSink:
         left = (self._patience - self._age(delivery)) / 1000
         if answer.outcome == "again" and left > 0:
             self._count(delivery.event, "again")
+            log.warning("%s: to be sent again: %s", what, answer.said)
             self._until = self._now() + min(answer.retry_after, left)
             raise Retryable(f"{what}: {answer.said}")
         reason = GIVEN_UP if answer.outcome == "again" else REFUSED
