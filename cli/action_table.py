@@ -1,8 +1,8 @@
 """`streamgauge anomalies actions|undo`: what is done about users by policy, and taking it back.
 
 Upstream: the table `actions`, as the sink fills it. Downstream: the topic `actions`, whose last row
-of a key is the truth for the collector as well. Invariant: an undone action is the row as it was,
-with who undid it.
+of a key is the truth for the collector as well; and `events`, where a marker ends an exclusion, the
+row of which the worker writes. Invariant: an undone action is the row as it was, with who undid it.
 """
 
 import getpass
@@ -18,13 +18,16 @@ from psycopg.rows import dict_row
 from streamgauge.cli import output
 from streamgauge.cli.errors import CommandError
 from streamgauge.cli.settings import Settings, configured, schema_name
+from streamgauge.schemas import control
 from streamgauge.schemas.anomaly_records import Action
 from streamgauge.schemas.codec import Codec
+from streamgauge.schemas.exclusions import Undone
 from streamgauge.schemas.registry import open_registry
 from streamgauge.schemas.topics import ACTIONS, qualified
 
 COLUMNS = ("anomaly_id", "action", "user_id", "rate", "detector", "severity", "started_at")
-FIELDS = tuple(Action.__dataclass_fields__)
+FIELDS = tuple(name for name in Action.__dataclass_fields__ if name != "partition")
+EXCLUDE = "exclude"
 LIST = """
     SELECT {fields} FROM {schema}.actions
     WHERE (NOT %(active)s OR (ended_at IS NULL AND undone_at IS NULL))
@@ -52,30 +55,53 @@ def actions(settings: Settings, as_json: bool, **asked: Any) -> None:
 
 
 @click.command("undo")
-@configured("kafka", "registry", "postgres", "namespace", "dir")
+@configured("kafka", "registry", "postgres", "namespace", "transactional", "dir")
 @click.argument("id_", metavar="ID")
 @click.option("--by", default=getpass.getuser, show_default="the user", help="Who undoes it.")
 @click.option("--note", help="A word about it.")
 @output.option
 def undo(settings: Settings, id_: str, by: str, note: str | None, as_json: bool) -> None:
-    """Take back the action of the anomaly ID; the flag stays. The beginning of the ID is enough.
+    """Take back what is done about the anomaly ID; the flag stays. Its beginning is enough.
 
-    Should the flag get worse, or the user be flagged anew, policies act again: name a user who is
-    to be left alone for good in except_users of the alert file.
+    A user who was excluded from metrics and experiments counts again from the marker on that this
+    puts into the log; events before it stay left out.
+
+    Should the flag get worse (of a throttle), or the user be flagged anew, policies act again: name
+    a user who is to be left alone for good in except_users of the alert file.
 
     \b
     Example:
       streamgauge anomalies undo 3f9a --note "our own monitoring"
     """
-    found = _rows(settings, active=True, user=None, limit=2, id_=id_)
-    if len(found) != 1:
+    found = _rows(settings, active=True, user=None, limit=100, id_=id_)
+    if len({row["anomaly_id"] for row in found}) != 1:
         several = f"several actions begin with {id_}: give more of the id"
         none = f"no action in force on {id_}: `streamgauge anomalies actions --active` has the ids"
         raise CommandError(several if found else none)
-    row = found[0] | {"undone_at": datetime.now(UTC), "undone_by": by, "note": note}
-    _write(settings, Action(**{name: _plain(row[name]) for name in FIELDS}))
-    text = f"{row['anomaly_id']}: {row['action']} of {row['user_id']} undone by {by}"
-    output.write(row, as_json, text)
+    now = datetime.now(UTC)
+    rows = [row | {"undone_at": now, "undone_by": by, "note": note} for row in found]
+    for row in rows:
+        if row["action"] == EXCLUDE:
+            _mark(settings, row)
+        else:
+            _write(settings, Action(**{name: _plain(row[name]) for name in FIELDS}))
+    for row in rows:
+        text = f"{row['anomaly_id']}: {row['action']} of {row['user_id']} undone by {by}"
+        output.write(row, as_json, text)
+
+
+def _mark(settings: Settings, row: dict[str, Any]) -> None:
+    """Into each partition of `events`: the user is in one of them."""
+    undone = Undone(
+        undone_at=_plain(row["undone_at"]), undone_by=row["undone_by"], note=row["note"]
+    )
+    control.publish(
+        {"bootstrap.servers": settings.need("kafka")},
+        settings.namespace,
+        Codec(open_registry(settings.need("registry"))),
+        undone.control(row["anomaly_id"]),
+        transactional=settings.transactional,
+    )
 
 
 def _plain(value: Any) -> Any:

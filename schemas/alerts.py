@@ -14,6 +14,7 @@ minutes of metrics to them, and the CLI. A file reads
         red: {value: 5, minutes: 2}
     policies:                 # what is done about flags of users, beside telling; default: nothing
       - {detector: bot, severity: red, throttle: 10}    # events a minute that are let in
+      - {detector: impossible, exclude: true}           # from metrics and experiments
       - {detector: bot, webhook: ops}                   # also of series: spike, threshold:NAME
     except_users: [monitor-1]
     webhooks: [{name: ops, url: "https://…"}]           # see webhooks.py
@@ -80,6 +81,8 @@ class Policy(BaseModel):
     """From this one on."""
     throttle: Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)] | None = None
     """Events a minute that the collector lets in; 0: none."""
+    exclude: bool = False
+    """Their events count in no metric and no experiment."""
     webhook: str | None = None
     """The name of the one that is told; of series too."""
 
@@ -103,6 +106,19 @@ class Policies(BaseModel):
             if policy.detector == detector and (policy.severity == "yellow" or severity == "red")
         )
         return min((rate for rate in rates if rate is not None), default=None)
+
+    def excludes(self, user: str, detector: str, severity: str) -> bool:
+        """Whether a flag leaves the user out of metrics and experiments."""
+        return user not in self.except_users and any(
+            policy.detector == detector and (policy.severity == "yellow" or severity == "red")
+            for policy in self.policies
+            if policy.exclude
+        )
+
+    def exclusions(self) -> list[Any]:
+        """All that `excludes` depends on, as JSON; empty where nobody is left out."""
+        found = [[policy.detector, policy.severity] for policy in self.policies if policy.exclude]
+        return [*sorted(found), sorted(self.except_users)] if found else []
 
 
 class AlertFile(BaseModel):
@@ -195,11 +211,15 @@ def _policy_faults(file: AlertFile) -> Iterator[Fault]:
         if policy.detector not in known:
             fault = f"unknown detector {policy.detector}"
             yield (*path, "detector"), f"{fault}: {suggest(policy.detector, known)}"
-        if policy.throttle is None and policy.webhook is None:
-            yield path, "say what is done: throttle or webhook"
-        elif policy.throttle is not None and policy.detector not in USER_DETECTORS:
-            allowed = suggest(policy.detector, USER_DETECTORS)
+        if policy.throttle is None and policy.webhook is None and not policy.exclude:
+            yield path, "say what is done: throttle, exclude or webhook"
+        if policy.detector in USER_DETECTORS:
+            continue
+        allowed = suggest(policy.detector, USER_DETECTORS)
+        if policy.throttle is not None:
             yield (*path, "throttle"), f"only users can be throttled: {allowed}"
+        if policy.exclude:
+            yield (*path, "exclude"), f"only users can be excluded: {allowed}"
 
 
 def _explained(error: Any) -> Fault:

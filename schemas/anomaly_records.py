@@ -66,19 +66,25 @@ class Action:
     was undone."""
 
     action: str
-    """throttle."""
+    """throttle, exclude."""
     user_id: str
     anomaly_id: str
     detector: str
     severity: str
-    rate: float
-    """Events a minute that are let in; 0: none."""
+    rate: float | None
+    """Events a minute that are let in; 0: none. Null where the action is another."""
     started_at: Time
     ended_at: Time | None
     undone_at: Time | None
     """By the clock of whoever undid it."""
     undone_by: str | None
     note: str | None
+    excluded_from: Time | None = None
+    """Of `exclude`: the first event time that counts in no metric and no experiment."""
+    excluded_until: Time | None = None
+    """The first one that counts again; null while it lasts."""
+    partition: int | None = None
+    """Of `exclude`: the partition of `events` that the user is in."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

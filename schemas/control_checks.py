@@ -7,7 +7,7 @@ keeps what is in force.
 
 from __future__ import annotations
 
-from streamgauge.schemas import experiments, segments
+from streamgauge.schemas import exclusions, experiments, segments
 from streamgauge.schemas.errors import SchemaError
 from streamgauge.schemas.records import Control
 
@@ -22,6 +22,8 @@ def problem_of(control: Control) -> str | None:
             segments.rules_of(control)
         elif control.kind == experiments.KIND and control.body is not None:
             experiments.of_body(control.name, control.body)
+        elif control.kind == exclusions.KIND:
+            exclusions.of_control(control)
     except SchemaError as error:
         return str(error)
     return None

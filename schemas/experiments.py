@@ -34,6 +34,10 @@ to an integer as metrics are (`metrics.py`).
   experiment was running (between the markers of start and stop in the partition) with a
   timestamp before the end, started_at + duration, and one of the experiment's variants. One seen
   in several variants is excluded, from the second variant on.
+- Excluded by policy: an event that a policy leaves out is no outcome and no covariate. If there was
+  one with exposed_at <= timestamp < end after the marker of the start, the user is excluded as if
+  seen in one more variant, EXCLUDED, at the first of them. Exposures that are left out are such
+  events, and exposures.
 - Outcome: the sum over events with exposed_at <= timestamp < end, whatever the order of arrival.
 - Covariate: the sum over the `lookback_days` * 24 whole hours (UTC) before the hour of exposed_at.
   Only events after the marker of the definition that first asked for the selection.
@@ -71,6 +75,8 @@ KIND = "experiment"
 State = Literal["created", "running", "stopped"]
 STATES: tuple[State, ...] = ("created", "running", "stopped")
 DAY_MS, HOUR_MS = 86_400_000, 3_600_000
+EXCLUDED = "(excluded)"
+"""In place of a variant: no name of one can be this."""
 BUCKET_BITS = 9
 """Digits of an outcome that its bucket tells, for quantiles."""
 

@@ -19,7 +19,7 @@ Invariants: nothing but the log decides a value; `process` and `flush` touch the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
@@ -57,6 +57,8 @@ class Accepted:
     began: Mapping[int, int] = field(default_factory=dict)
     """Before the batch; of partitions that had none, the first one."""
     controls: tuple[Placed, ...] = ()
+    left_out: np.ndarray | None = None
+    """A mask of those that metrics and experiments leave out; None: of none."""
 
     @staticmethod
     def of(frame: pl.DataFrame, fates: Fates) -> Accepted:
@@ -97,6 +99,19 @@ class Accepted:
             watermarks={p: at for p, at in self.watermarks.items() if p in partitions},
             began=self.began,
             controls=tuple(placed for placed in self.controls if placed.partition in partitions),
+            left_out=None if self.left_out is None else self.left_out[wanted],
+        )
+
+    def counted(self) -> Accepted:
+        """What metrics and experiments count."""
+        if self.left_out is None:
+            return self
+        wanted = ~self.left_out
+        return replace(
+            self,
+            frame=self.frame.filter(pl.Series(wanted)),
+            watermark=self.watermark[wanted],
+            left_out=None,
         )
 
     def after(self, horizons: Mapping[int, Horizon]) -> Accepted:
@@ -113,6 +128,7 @@ class Accepted:
             watermarks=self.watermarks,
             began=self.began,
             controls=self.controls,
+            left_out=None if self.left_out is None else self.left_out[wanted],
         )
 
 
@@ -140,6 +156,11 @@ class Branch:
     def process(self, accepted: Accepted) -> None:
         """Advance the working state by a batch."""
         raise NotImplementedError
+
+    def leaves_out(self, accepted: Accepted) -> np.ndarray | None:
+        """Of events that it has processed or replayed: a mask of those that metrics and the
+        branches after this one leave out; None: of none."""
+        return None
 
     def flush(self, now: float, horizons: Mapping[int, Horizon]) -> Iterable[Output]:
         """Rows to write. `now` is monotonic seconds, for throttling only."""

@@ -160,16 +160,16 @@ def build(config: WorkerConfig) -> App:
             consent_default=config.consent_default,
             tick_after_ms=int(config.tick_after * 1000),
             branches=(
+                UserWatch(  # first, for it says whom the others leave out
+                    registry,
+                    policies=policies,
+                    lateness_ms=config.lateness_ms,
+                    consent_default=config.consent_default,
+                ),
                 PointsBranch(
                     watched(definitions, levels),
                     registry,
                     partitions=partitions,
-                    lateness_ms=config.lateness_ms,
-                    consent_default=config.consent_default,
-                ),
-                UserWatch(
-                    registry,
-                    policies=policies,
                     lateness_ms=config.lateness_ms,
                     consent_default=config.consent_default,
                 ),

@@ -16,9 +16,11 @@ from fractions import Fraction
 from math import ceil
 from typing import Any, NamedTuple
 
+from streamgauge.cli.verify.exclusions import Exclusions
 from streamgauge.schemas.experiment_definition import ExperimentMetric
 from streamgauge.schemas.experiments import (
     BUCKET_BITS,
+    EXCLUDED,
     HOUR_MS,
     KIND,
     Experiment,
@@ -79,13 +81,24 @@ class _Partition:
     shown: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
     """By experiment and user: the first time of each variant."""
     happened: dict[str, list[Happened]] = field(default_factory=lambda: defaultdict(list))
+    running_since: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
+    """Of users whom a policy excludes: offset and time of each event that does not count."""
+
+    def variants(self, name: str, user: str) -> dict[str, int]:
+        """What a user saw; who had an event left out since is as if seen in one more."""
+        seen, end = self.shown[name, user], self.experiments[name].end or 0
+        since, exposed_at = self.running_since[name], min(seen.values())
+        found = [t for o, t in self.left_out.get(user, ()) if o > since and exposed_at <= t < end]
+        return seen | {EXCLUDED: min(found)} if found else seen
 
 
 class Experiments:
     """The fold; feed it in order, then ask."""
 
-    def __init__(self, *, consent_denied: bool) -> None:
+    def __init__(self, *, consent_denied: bool, exclusions: Exclusions | None = None) -> None:
         self._consent_denied = consent_denied
+        self._exclusions = exclusions
         self._partitions: dict[int, _Partition] = defaultdict(_Partition)
         self._final: dict[StatisticsKey, Statistics] = {}
         self._final_excluded: dict[tuple[int, str], int] = {}
@@ -117,6 +130,8 @@ class Experiments:
             new = replace(known, state="stopped")
             self._end(partition, name)
         of.experiments[name] = new
+        if new.state == "running":
+            of.running_since.setdefault(name, offset)
         wanted = {s for one in of.experiments.values() if one.state != "stopped" for s in _all(one)}
         of.since = {selection: of.since.get(selection, offset) for selection in wanted}
 
@@ -136,6 +151,9 @@ class Experiments:
         time = event["timestamp"]
         if event["event_type"] == "experiment_exposure":
             self._exposed(of, str(user), time, event)
+        if self._exclusions is not None and self._exclusions.has(partition, event):
+            of.left_out[str(user)].append((offset, time))
+            return
         for selection, since in of.since.items():
             value = _value(selection, event)
             if value is not None:
@@ -145,7 +163,7 @@ class Experiments:
         """By experiment and user; of experiments that were stopped as they were then."""
         found = dict(self._final_shown)
         for of in self._partitions.values():
-            found |= {place: _shown(variants) for place, variants in of.shown.items()}
+            found |= {place: _shown(of.variants(*place)) for place in of.shown}
         return found
 
     def statistics(self) -> dict[StatisticsKey, Statistics]:
@@ -184,16 +202,17 @@ class Experiments:
         self._final |= dict(self._statistics(partition, name))
         self._final_excluded[partition, name] = _excluded(of, name)
         for place in [place for place in of.shown if place[0] == name]:
-            self._final_shown[place] = _shown(of.shown.pop(place))
+            self._final_shown[place] = _shown(of.variants(*place))
+            del of.shown[place]
 
     def _statistics(self, partition: int, name: str) -> Iterator[tuple[StatisticsKey, Statistics]]:
         of = self._partitions[partition]
         one = of.experiments[name]
         lines: dict[tuple[str, str], list[list[int]]] = defaultdict(list)
-        for (experiment, user), variants in of.shown.items():
-            if experiment != name or len(variants) > 1:
+        for experiment, user in of.shown:
+            if experiment != name or len(seen := of.variants(experiment, user)) > 1:
                 continue
-            ((variant, exposed_at),) = variants.items()
+            ((variant, exposed_at),) = seen.items()
             kept = of.happened.get(user, ())
             happened = [h for h in kept if of.since.get(h.selection) == h.since]
             for metric in one.definition.metrics:
@@ -275,7 +294,8 @@ def _shown(variants: Mapping[str, int]) -> Shown:
 
 
 def _excluded(of: _Partition, name: str) -> int:
-    return sum(len(seen) > 1 for (experiment, _), seen in of.shown.items() if experiment == name)
+    users = [user for experiment, user in of.shown if experiment == name]
+    return sum(len(of.variants(name, user)) > 1 for user in users)
 
 
 def _line(

@@ -16,6 +16,7 @@ import polars as pl
 
 from streamgauge.cli.verify import translate
 from streamgauge.cli.verify.cells import Cell, CellKey, text_of
+from streamgauge.cli.verify.exclusions import Exclusions
 from streamgauge.cli.verify.fate import Fate, SourcePartition
 from streamgauge.schemas.control import of_text
 from streamgauge.schemas.control_checks import REASON, problem_of
@@ -85,7 +86,9 @@ class Recomputation:
         folds: Sequence[Fold] = (),
         watched: Sequence[Grain] = (),
         settle_ms: int = 0,
+        exclusions: Exclusions | None = None,
     ) -> None:
+        self._exclusions = exclusions
         self._watched, self._settle_ms = watched, min(settle_ms, lateness_ms)
         self._folds = folds
         self.counts: Counter[str] = Counter()  # read, ticks, and one for each fate
@@ -207,7 +210,10 @@ class Recomputation:
         if fate is Fate.LATE:
             self.late_events[at] = event["event_id"]
         elif fate is Fate.ACCEPTED:
-            self._rows.append((*self._row(event), record.partition, before))
+            if self._exclusions is not None and self._exclusions.has(record.partition, event):
+                self.counts["excluded"] += 1
+            else:
+                self._rows.append((*self._row(event), record.partition, before))
             for fold in self._folds:
                 fold.event(record.partition, record.offset, event)
 

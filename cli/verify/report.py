@@ -43,6 +43,7 @@ class Report:
     accepted: int = 0
     duplicates: int = 0
     late: int = 0
+    excluded: int = 0  # accepted, but of users whom a policy leaves out
     rejected: Mapping[str, int] = field(default_factory=dict)  # by reason
     closed_only: bool = False
     keys: Mapping[str, int] = field(default_factory=dict)  # compared, by target
@@ -81,6 +82,7 @@ class Report:
             f"accepted    {self.accepted:>12,}",
             f"duplicates  {self.duplicates:>12,}",
             f"late        {self.late:>12,}",
+            *([f"excluded    {self.excluded:>12,}"] if self.excluded else []),
             f"rejected    {rejected:>12,}  {_by_reason(self.rejected)}".rstrip(),
             "",
             f"{'target':<24}{'keys':>12}{'excused':>10}{'different':>11}",

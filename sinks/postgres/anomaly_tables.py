@@ -31,5 +31,6 @@ def action_rows(frame: pl.DataFrame) -> pl.DataFrame:
         *("detector", "severity", "rate"),
         pl.col("started_at", "ended_at", "undone_at").pipe(time),
         *("undone_by", "note"),
+        pl.col("excluded_from", "excluded_until").pipe(time),
         *source(),
     ).pipe(clean)

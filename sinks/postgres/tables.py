@@ -146,7 +146,7 @@ def tables(*, consent_default: str = "granted") -> Mapping[str, Table]:
         "actions": Table(
             name="actions",
             key=ACTION,
-            times=("started_at", "ended_at", "undone_at"),
+            times=("started_at", "ended_at", "undone_at", "excluded_from", "excluded_until"),
             rows=action_rows,
         ),
         "user-profiles": Table(

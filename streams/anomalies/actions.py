@@ -1,9 +1,9 @@
 """Actions: what policies do about flags of users, beside telling of them.
 
-Upstream: words about users (`users.py`), policies from the alert file. Downstream: the topic
-`actions`, which the collector reads. Invariants: an action follows from one word alone, so nothing
-is remembered; it ends with its flag; a word that a flag got worse puts an action in force again
-that somebody undid.
+Upstream: words about users (`users.py`), policies from the alert file; exclusions as `exclusion.py`
+keeps them. Downstream: the topic `actions`, which the collector reads. Invariants: throttling
+follows from one word alone, so nothing is remembered; it ends with its flag; a word that a flag got
+worse puts it in force again if somebody undid it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ _ACTIONS: Mapping[str, Any] = {
     "rate": pl.Float64,
     **dict.fromkeys(("started_at", "ended_at", "undone_at"), pl.Int64),
     **dict.fromkeys(("undone_by", "note"), pl.String),
+    **dict.fromkeys(("excluded_from", "excluded_until", "partition"), pl.Int64),
 }
 
 
 def actions_of(words: Iterable[Mapping[str, Any]], policies: Policies) -> list[dict[str, Any]]:
-    """A row for each word that a policy answers."""
+    """A row for each word to which a policy says: throttle."""
     rows = []
     for word in words:
         rate = policies.throttle(word["user_id"], word["detector"], word["severity"])

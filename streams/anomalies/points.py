@@ -100,6 +100,7 @@ class PointsBranch(Branch):
 
     def _advanced(self, state: State, accepted: Accepted) -> State:
         watermarks = {**state.watermarks, **accepted.watermarks}
+        accepted = accepted.counted()
         frame = accepted.frame
         if frame.height and self._plan.grains:
             timestamp = frame["timestamp"].to_numpy()

@@ -31,7 +31,7 @@ from streamgauge.streams.engine.task import Output
 from streamgauge.streams.experiments import exposures, restoring, saving, snapshots
 from streamgauge.streams.experiments.in_force import InForce
 from streamgauge.streams.experiments.names import Names
-from streamgauge.streams.experiments.observer import Observer, readable
+from streamgauge.streams.experiments.observer import LEFT_OUT, Observer, readable
 from streamgauge.streams.experiments.outputs import ExposureOutputs
 from streamgauge.streams.experiments.state import State, controlled, pruned, without
 
@@ -82,6 +82,8 @@ class ExposureBranch(Branch):
 
     def _advanced(self, state: State, accepted: Accepted, *, replay: bool) -> State:
         frame = accepted.frame
+        if accepted.left_out is not None:
+            frame = frame.with_columns(pl.Series(LEFT_OUT, accepted.left_out))
         partition, offset = frame["partition"].to_numpy(), frame["offset"].to_numpy()
         left = np.ones(frame.height, bool)
         for placed in sorted(accepted.controls, key=lambda one: (one.partition, one.offset)):

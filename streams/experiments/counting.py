@@ -75,7 +75,7 @@ class Counting:
 
         row, place = np.nonzero(more)
         unsaved = at[counts]
-        news = np.flatnonzero(moved | (variant != variant_before))
+        news = np.flatnonzero(np.isin(user, shown.user[exposures]))
         exposed_now = (pair[news], partition[news], user[news])
         counted = replace(
             state,

@@ -2,7 +2,8 @@
 
 Upstream: `observer.py` reads the events. Downstream: `counting.py`, experiment by experiment. What
 is computed is said in `schemas/experiments.py`. A user's first exposure can only move back by less
-than L (what is older is late), so `recent` has every outcome that it can bring in.
+than L (what is older is late), so `recent` has every outcome that it can bring in. Who had an event
+left out since the exposure is as if seen in one more variant, EXCLUDED: in no figure, and counted.
 
 Invariants: the state after some offsets is the same however they were batched; state that was
 restored knows through which offset each user's row is (`saved`), and events up to there count
@@ -11,15 +12,15 @@ once.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import polars as pl
 
-from streamgauge.schemas.experiments import selection_id
+from streamgauge.schemas.experiments import EXCLUDED, selection_id
 from streamgauge.streams.experiments.counting import Counting
 from streamgauge.streams.experiments.names import Names
-from streamgauge.streams.experiments.observer import Hits, Observer, Shown
+from streamgauge.streams.experiments.observer import Hits, LeftOut, Observer, Shown
 from streamgauge.streams.experiments.state import (
     NEVER,
     State,
@@ -49,10 +50,13 @@ def observed(
     `replay`: tallies are left alone, to be made anew from all there is (`retold`).
     """
     mask = np.ones(frame.height, bool) if wanted is None else wanted
-    hits, shown = observer.read(frame, mask, identifiable)
+    hits, shown, left_out = observer.read(frame, mask, identifiable)
     hits = hits.take(np.flatnonzero(hits.offset > _begun(state, hits, observer)))
     shown = shown.take(np.flatnonzero(shown.offset > _started(state, shown, names)))
     shown = shown.take(_news(state, shown))
+    if len(left_out.row) or state.left_out.runs:
+        state = _with_left_out(state, left_out)
+        shown = _joined(shown, _excluded(state, shown, left_out, observer, names))
     hours, unsaved_hours = _with_hours(state, hits)
     later = replace(
         state,
@@ -60,10 +64,7 @@ def observed(
         recent=state.recent.add(
             hits.user, hits.partition, hits.timestamp, hits.slot, hits.value, hits.offset
         ),
-        exposed=state.exposed.add(
-            combine(shown.user, shown.experiment),
-            *(shown.partition, shown.experiment, shown.variant, shown.timestamp, shown.user),
-        ),
+        exposed=_with_shown(state.exposed, shown),
         hours=hours,
         unsaved_hours=unsaved_hours,
     )
@@ -71,6 +72,62 @@ def observed(
         counting = Counting(state, experiment, observer, names)
         later = counting.counted(later, hits, shown, replay=replay)
     return later
+
+
+def _with_shown(exposed: Runs, shown: Shown) -> Runs:
+    return exposed.add(
+        combine(shown.user, shown.experiment),
+        *(shown.partition, shown.experiment, shown.variant, shown.timestamp, shown.user),
+    )
+
+
+def _with_left_out(state: State, rows: LeftOut) -> State:
+    left_out = state.left_out.add(rows.user, rows.partition, rows.timestamp, rows.offset)
+    return replace(state, left_out=left_out)
+
+
+def _excluded(
+    state: State, shown: Shown, left_out: LeftOut, observer: Observer, names: Names
+) -> Shown:
+    """Of users of whom an event was left out since they were exposed: the first such event."""
+    found = shown.take(np.zeros(0, np.int64))
+    excluded = names.number(EXCLUDED)
+    exposed = _with_shown(state.exposed, shown)
+    for experiment in observer.running:
+        number = names.number(experiment.name)
+        mine = shown.take(np.flatnonzero(shown.experiment == number))
+        user, index = np.unique(np.concatenate([left_out.user, mine.user]), return_index=True)
+        row = np.concatenate([left_out.row, mine.row])[index]
+        partition = np.concatenate([left_out.partition, mine.partition])[index]
+        time, _ = first_exposures(exposed, combine(user, np.full(len(user), number)))
+        which, (of, timestamp, offset) = state.left_out.find(user)
+        since = [state.in_force[p].running_since[experiment.name] for p in of.tolist()]
+        wanted = (timestamp >= time[which]) & (offset > np.array(since, np.int64))
+        wanted &= timestamp < (experiment.end or NEVER)
+        first = np.full(len(user), NEVER)
+        np.minimum.at(first, which[wanted], timestamp[wanted])
+        some = np.flatnonzero(first < NEVER)
+        new = Shown(
+            row=row[some],
+            user=user[some],
+            partition=partition[some],
+            offset=np.full(len(some), NEVER),
+            timestamp=first[some],
+            experiment=np.full(len(some), number, np.int32),
+            variant=np.full(len(some), excluded, np.int32),
+        )
+        found = _joined(found, new.take(_news(state, new)))
+    return found
+
+
+def _joined(one: Shown, other: Shown) -> Shown:
+    if not len(other.row):
+        return one
+    columns = {
+        each.name: np.concatenate([getattr(one, each.name), getattr(other, each.name)])
+        for each in fields(Shown)
+    }
+    return Shown(**columns)
 
 
 def _begun(state: State, hits: Hits, observer: Observer) -> Array:
@@ -151,7 +208,9 @@ def retold(state: State, partitions: set[int], names: Names) -> State:
             layout = Layout.of(one.definition)
             mine = (partition == number) & (experiment == names.number(one.name))
             sums = sums_of(state.sums, pair[mine], layout.width)
-            tallies[number, one.name] = {
+            # Of a variant that somebody was in before the restart it must be said that nobody is.
+            nobody = {names.number(name): layout.nobody for name in one.definition.weights}
+            tallies[number, one.name] = nobody | {
                 each: layout.tally(sums[variant[mine] == each])
                 for each in np.unique(variant[mine]).tolist()
             }

@@ -25,6 +25,8 @@ from streamgauge.streams.metrics.reading import Reader
 
 Array = np.ndarray
 
+LEFT_OUT = "left out"
+"""A column of frames in which there are events that do not count."""
 EXPOSURE = Selection(events=("experiment_exposure",), where=(), field=None, kind=None, kinds=())
 
 
@@ -58,6 +60,11 @@ class Hits(_Rows):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeftOut(_Rows):
+    """Events that do not count, of users whom a policy excludes."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Shown(_Rows):
     """Exposures to a variant of an experiment that runs."""
 
@@ -81,8 +88,10 @@ class Observer:
         }
         self._ends = {names.number(e.name): e.end for e in self.running}
 
-    def read(self, frame: pl.DataFrame, wanted: Array, identifiable: pl.Expr) -> tuple[Hits, Shown]:
-        """`wanted` is a mask of rows."""
+    def read(
+        self, frame: pl.DataFrame, wanted: Array, identifiable: pl.Expr
+    ) -> tuple[Hits, Shown, LeftOut]:
+        """`wanted` is a mask of rows. Exposures that are left out count, to be counted as such."""
         events = self._reader.events(frame, wanted, identifiable)
         user = combine(events.user, events.partition)
         timestamp, offset = frame["timestamp"].to_numpy(), frame["offset"].to_numpy()
@@ -98,6 +107,15 @@ class Observer:
             rows.append(row[kept])
             values.append(value[kept])
             slots.append(np.full(len(rows[-1]), slot, np.int32))
+        out = np.zeros(0, np.int64)
+        if LEFT_OUT in frame.columns:
+            is_out = frame[LEFT_OUT].to_numpy()
+            out = np.flatnonzero(is_out & wanted & events.has_user)
+            counting = [~is_out[each] for each in rows]
+            rows, slots, values = (
+                [each[kept] for each, kept in zip(part, counting, strict=True)]
+                for part in (rows, slots, values)
+            )
         row = np.concatenate([np.zeros(0, np.int64), *rows])
         hits = Hits(
             row=row,
@@ -119,15 +137,18 @@ class Observer:
             shown, number = shown[kept], number[kept]
         else:
             number = np.zeros((0, 2), np.int32)
-        return hits, Shown(
+        places = (user, events.partition, offset, timestamp)
+        names_of = ("user", "partition", "offset", "timestamp")
+        told_of = Shown(
             row=shown,
-            user=user[shown],
-            partition=events.partition[shown],
-            offset=offset[shown],
-            timestamp=timestamp[shown],
+            **{name: place[shown] for name, place in zip(names_of, places, strict=True)},
             experiment=number[:, 0],
             variant=number[:, 1],
         )
+        left_out = LeftOut(
+            row=out, **{name: place[out] for name, place in zip(names_of, places, strict=True)}
+        )
+        return hits, told_of, left_out
 
 
 def readable() -> frozenset[str]:

@@ -17,7 +17,7 @@ from streamgauge.streams.experiments.state import PLACES, TABLES, State, without
 from streamgauge.streams.metrics.snapshots import added, table
 from streamgauge.streams.packing import packed, unpacked
 
-FORMAT = 1
+FORMAT = 2
 
 
 def of_partition(state: State, partition: int, names: Sequence[str]) -> bytes:

@@ -2,6 +2,7 @@
 
     recent    user -> events that count, of the last L         for late exposures
     hours     user -> hour, selection, sum                     for covariates
+    left_out  user -> events that do not count, of the last L  likewise
     exposed   (user, experiment) -> variant, first time        of those who were exposed
     sums      (user, experiment) -> outcome or covariate, sum  the same users
     tallies   (partition, experiment) -> variant -> Tally      what goes out
@@ -59,12 +60,17 @@ def folding(same: tuple[int, ...], **how: tuple[int, ...]) -> Callable[[Run], Ru
     return fold
 
 
-TABLES = ("recent", "hours", "exposed", "sums", "people", "unsaved_hours", "unsaved_pairs")
+TABLES = (
+    *("recent", "left_out", "hours", "exposed", "sums", "people"),
+    *("unsaved_hours", "unsaved_pairs"),
+)
 PLACES = ("watermarks", "positions", "pruned")
 """What a state has of each partition."""
 
 # partition, timestamp, slot, value, offset
 _RECENT = Runs(dtypes=(np.int32, np.int64, np.int32, np.int64, np.int64))
+# partition, timestamp, offset
+_LEFT_OUT = Runs(dtypes=(np.int32, np.int64, np.int64))
 # partition, hour, slot, value
 _HOURS = Runs(dtypes=(np.int32, np.int64, np.int32, np.int64), fold=folding((1, 2), add=(3,)))
 # partition, experiment, variant, timestamp, user
@@ -93,6 +99,7 @@ class State:
     """The last offset that was read, by partition."""
     pruned: Mapping[int, int] = field(default_factory=dict)
     recent: Runs = _RECENT
+    left_out: Runs = _LEFT_OUT
     hours: Runs = _HOURS
     exposed: Runs = _EXPOSED
     sums: Runs = _SUMS
@@ -175,7 +182,7 @@ def pruned(state: State, lateness: int) -> State:
     if not due:
         return state
     state = replace(state, pruned={**state.pruned, **{p: state.watermarks[p] for p in due}})
-    if not (state.recent.runs or state.hours.runs):
+    if not (state.recent.runs or state.hours.runs or state.left_out.runs):
         return state
     size = max(state.watermarks) + 1
     floor, first_hour = np.full(size, -NEVER), np.full(size, -NEVER)
@@ -189,6 +196,7 @@ def pruned(state: State, lateness: int) -> State:
     return replace(
         state,
         recent=state.recent.keep(lambda run: run.columns[1] >= floor[run.columns[0]]),
+        left_out=state.left_out.keep(lambda run: run.columns[1] >= floor[run.columns[0]]),
         people=state.people.keep(lambda run: np.isin(run.key, alive)),
     )
 

@@ -41,7 +41,8 @@ NONE = -(2**62)
 FUTURE_MS = 300_000
 TICK = "tick"
 
-ACCEPTED, DUPLICATE, LATE, FUTURE, IS_TICK = range(5)
+ACCEPTED, DUPLICATE, LATE, FUTURE, IS_TICK, EXCLUDED = range(6)
+"""EXCLUDED is not decided here: accepted, but of a user whom a policy leaves out of metrics."""
 
 # Columns of the ids' runs: timestamp, second hash, offset, partition.
 ID_DTYPES = (np.int64, np.uint32, np.int64, np.int32)

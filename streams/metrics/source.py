@@ -95,6 +95,14 @@ def step(
     state: SourceState, frame: pl.DataFrame, settings: Settings, *, replay: bool = False
 ) -> tuple[SourceState, Fates]:
     """The state after a batch of records, and the fate of each."""
+    state, fates = decided(state, frame, settings)
+    return counted(state, frame, fates, settings, replay=replay), fates
+
+
+def decided(
+    state: SourceState, frame: pl.DataFrame, settings: Settings
+) -> tuple[SourceState, Fates]:
+    """The fate of each record of a batch; nothing is counted yet."""
     clocks = dict(state.clocks)
     before = {partition: clock.watermark for partition, clock in clocks.items()}
     fates = fate.decide(frame, before, state.ids, settings.lateness)
@@ -112,11 +120,18 @@ def step(
         originals={**state.originals, **originals} if new else state.originals,
         unsaved=state.unsaved + new,
     )
-    accepted = fates.verdict == fate.ACCEPTED
-    if accepted.any():
-        events = settings.plan.events(frame, accepted, settings.identifiable)
-        state = added(state, events, settings.plan, replay=replay)
     return state, fates
+
+
+def counted(
+    state: SourceState, frame: pl.DataFrame, fates: Fates, settings: Settings, *, replay: bool
+) -> SourceState:
+    """With the events of a batch that was decided."""
+    accepted = fates.verdict == fate.ACCEPTED
+    if not accepted.any():
+        return state
+    events = settings.plan.events(frame, accepted, settings.identifiable)
+    return added(state, events, settings.plan, replay=replay)
 
 
 def _firsts(frame: pl.DataFrame) -> list[tuple[int, int, int]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -28,7 +29,7 @@ from streamgauge.streams.engine import telemetry
 from streamgauge.streams.engine.task import Batch, Output, Task
 from streamgauge.streams.metrics import emission, fate, merge, snapshots, source, updates
 from streamgauge.streams.metrics.clock import Clock
-from streamgauge.streams.metrics.fate import Original
+from streamgauge.streams.metrics.fate import Fates, Original
 from streamgauge.streams.metrics.outputs import MergeOutputs, SourceOutputs
 from streamgauge.streams.metrics.plan import Plan
 from streamgauge.streams.metrics.sketches import Place, Sketch
@@ -79,7 +80,7 @@ class MetricSource(Task):
         self._outputs: list[Output] = []
         self._changelog: dict[int, dict[bytes, bytes | None]] = {}
         self._users_at = float("-inf")
-        #: Committed records by (partition, fate): accepted, duplicate, late, future, tick.
+        #: Committed records by (partition, fate), one of FATES.
         self.fates: Counter[tuple[int, str]] = Counter()
         self._new_fates: Counter[tuple[int, str]] = Counter()
         self._resumed: dict[int, Horizon] = {}
@@ -92,14 +93,17 @@ class MetricSource(Task):
     def process(self, batch: Batch) -> None:
         if not batch.frame.height:
             return
-        state, fates = source.step(self._state, batch.frame, self._settings)
-        self._state = state
+        self._state, fates = source.decided(self._state, batch.frame, self._settings)
         if self._branches:
             accepted = Accepted.of(batch.frame, fates)
             for branch in self._branches:
                 branch.process(accepted)
+                if (left_out := branch.leaves_out(accepted)) is not None:
+                    accepted = replace(accepted, left_out=left_out)
+            fates = _without(fates, accepted)
             if accepted.controls and (problems := _problems(accepted)):
                 self._outputs.append(self._encode.invalid_controls(batch, problems))
+        self._state = source.counted(self._state, batch.frame, fates, self._settings, replay=False)
         if (fates.verdict == fate.LATE).any():
             self._outputs.append(self._encode.late_events(batch, fates))
         if (fates.verdict == fate.FUTURE).any():
@@ -186,11 +190,17 @@ class MetricSource(Task):
         self._restore_changelog()
         if not batch.frame.height:
             return
-        self._state, fates = source.step(self._state, batch.frame, self._settings, replay=True)
+        self._state, fates = source.decided(self._state, batch.frame, self._settings)
         if self._branches:
-            accepted = Accepted.of(batch.frame, fates).after(self._resumed)
+            accepted = Accepted.of(batch.frame, fates)
+            news = accepted.after(self._resumed)
             for branch in self._branches:
-                branch.replay(accepted)
+                branch.replay(news)
+                if (left_out := branch.leaves_out(accepted)) is not None:
+                    accepted = replace(accepted, left_out=left_out)
+                    news = accepted.after(self._resumed)
+            fates = _without(fates, accepted)
+        self._state = source.counted(self._state, batch.frame, fates, self._settings, replay=True)
 
     def restored(self, partitions: set[int]) -> None:
         self._restore_changelog()
@@ -248,6 +258,15 @@ class MetricSource(Task):
                     sketches[place] = Sketch(data=row["sketch"], emitted=False, saved=True)
         self._changelog = {}
         self._state = source.restored(self._state, sketches, originals)
+
+
+def _without(fates: Fates, accepted: Accepted) -> Fates:
+    """With a verdict of their own for events that were left out."""
+    if accepted.left_out is None:
+        return fates
+    verdict = fates.verdict.copy()
+    verdict[np.flatnonzero(verdict == fate.ACCEPTED)[accepted.left_out]] = fate.EXCLUDED
+    return replace(fates, verdict=verdict)
 
 
 def _problems(accepted: Accepted) -> dict[tuple[int, int], str]:
@@ -362,4 +381,4 @@ class MetricMerge(Task):
             self._loaded.pop(partition, None)
 
 
-FATES = ("accepted", "duplicate", "late", "future", "tick")
+FATES = ("accepted", "duplicate", "late", "future", "tick", "excluded")
