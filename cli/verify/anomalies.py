@@ -5,17 +5,19 @@ Rows of `anomaly-points` hold parts; which part is what is written down here a s
 
     slot, 30 bits:  op (2) | part (10) | bucket + 2^17 (18; 0 for parts that are no quantiles)
 
-Parts are numbered in the order of the grain's metrics, each distinct one once. Invariants: only
-minutes that are done before the cut are compared, from where the version began; of `anomalies` the
-table must be the topic, of which the last word about each counts.
+An op of 0 is a sum, of 1 a minimum, of 2 a maximum. Parts are numbered in the order of the grain's
+metrics, each distinct one once. Invariants: only minutes that are done before the cut are compared,
+from where the version began; of `anomalies` the table must be the topic, of which the last word
+about each counts.
 """
 
 import struct
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import floor
-from typing import Any
+from operator import add
+from typing import Any, NamedTuple
 
 from streamgauge.cli.verify import compare
 from streamgauge.cli.verify.cells import Bound, Cell, CellKey, canonical
@@ -24,12 +26,15 @@ from streamgauge.cli.verify.config import VerifyConfig
 from streamgauge.cli.verify.log import Log
 from streamgauge.cli.verify.postgres import Tables
 from streamgauge.cli.verify.report import Comparison, Difference
+from streamgauge.cli.verify.user_flags import UserFlags
+from streamgauge.schemas.alerts import Alert
 from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.metrics import GAMMA, Grain, Metric
 from streamgauge.schemas.topics import ACTIONS, ANOMALIES, ANOMALY_POINTS
 
 _ENTRY = struct.Struct("<Iq")
 _ZERO = 1 << 17
+_OPS = (add, min, max)
 _COLUMNS = (
     "series, detector, anomaly_id, (extract(epoch FROM started_at) * 1000)::bigint,"
     " (extract(epoch FROM ended_at) * 1000)::bigint, severity, expected, observed, score, version"
@@ -45,50 +50,110 @@ _ACTION_COLUMNS = (
     " (extract(epoch FROM undone_at) * 1000)::bigint, undone_by"
 )
 
-Points = Mapping[tuple[int, CellKey], Cell]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Minutes:
     """What has to be there: minutes by source partition, and the end of the last one done."""
 
-    points: Points
+    points: Mapping[tuple[int, CellKey], Cell]
     done: Mapping[int, int]
     grains: Sequence[Grain]
+    alerts: Sequence[Alert]
+    detected: frozenset[str]
+    """Metrics that the detectors watch."""
+    users: UserFlags
 
 
-def compare_points(
-    expected: Minutes, config: VerifyConfig, log: Log, codec: Codec
-) -> Iterator[Comparison]:
-    """The rows of `anomaly-points`."""
+@dataclass
+class Span:
+    """Minutes of a version that a source partition has written without a hole."""
+
+    begin: int | None
+    """None: from its first one."""
+    done: int
+
+
+class Row(NamedTuple):
+    """A row of `anomaly-points` with parts."""
+
+    source: int
+    version: str
+    start: int
+    dimensions: str
+    parts: bytes
+
+
+@dataclass(kw_only=True)
+class Points:
+    """The topic `anomaly-points`, of our versions."""
+
+    is_whole: bool
+    rows: list[Row] = field(default_factory=list)
+    begun: dict[tuple[int, str], int] = field(default_factory=dict)
+    """What a source partition said first of a version: minutes from there on are all written."""
+    spans: dict[str, dict[int, Span]] = field(default_factory=dict)
+    places: defaultdict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Dimensions by partition of the topic."""
+
+    def add(self, place: int, row: Mapping[str, Any]) -> None:
+        """A row of a partition of the topic."""
+        version, source, start = row["version"], row["source_partition"], row["window_start"]
+        if start is None:
+            self.begun.setdefault((source, version), row["since"] or 0)
+            self._further(version, source, row["since"], row["done"])
+            return
+        self.rows.append(Row(source, version, start, row["dimensions"], row["parts"]))
+        self.places[place].add(row["dimensions"])
+
+    def _further(self, version: str, source: int, since: int | None, done: int) -> None:
+        """A row of progress; it comes once in each partition of the topic."""
+        spans = self.spans.setdefault(version, {})
+        known = spans.get(source)
+        if known is None:
+            # Rows before what a deleted or compacted row of progress said may be gone.
+            is_first = since is None and self.is_whole
+            spans[source] = Span(None if is_first else done, done)
+        elif since is not None and since > known.done:
+            spans[source] = Span(done, done)
+        else:
+            known.done = max(known.done, done)
+
+
+def read_points(
+    grains: Sequence[Grain], config: VerifyConfig, log: Log, codec: Codec
+) -> Points | None:
+    """None without the topic."""
     topic = config.topic(ANOMALY_POINTS.name)
     if not log.exists(topic):
-        return
-    grains = {grain.version: grain for grain in expected.grains}
-    begun: dict[tuple[int, str], int] = {}
-    found: dict[Any, Cell] = {}
-    twice: list[Difference] = []
+        return None
+    versions = {grain.version for grain in grains}
+    points = Points(is_whole=log.is_whole(topic))
     for chunk in log.read(topic, *log.bounds(topic)):
         for message in chunk:
             row = codec.decode(message.value() or b"").record
-            version, source = row["version"], row["source_partition"]
-            if version not in grains:
-                continue
-            if row["window_start"] is None:
-                begun.setdefault((source, version), row["since"] or 0)
-                continue
-            key = CellKey("", "1m", row["window_start"], version, canonical(row["dimensions"]))
-            if key.window_end > expected.done.get(source, 0):
-                continue
-            for name, cell in values(grains[version], row["parts"]).items():
-                place = (source, key._replace(metric=name))
-                if place in found:
-                    twice.append(_difference(place, None, "the row twice"))
-                found[place] = cell
+            if row["version"] in versions:
+                points.add(message.partition() or 0, row)
+    return points
+
+
+def compare_points(expected: Minutes, points: Points) -> Comparison:
+    """The rows of `anomaly-points`."""
+    grains = {grain.version: grain for grain in expected.grains}
+    found: dict[Any, Cell] = {}
+    twice: list[Difference] = []
+    for source, version, start, dimensions, parts in points.rows:
+        key = CellKey("", "1m", start, version, canonical(dimensions))
+        if key.window_end > expected.done.get(source, 0):
+            continue
+        for name, cell in values(grains[version], parts).items():
+            place = (source, key._replace(metric=name))
+            if place in found:
+                twice.append(_difference(place, None, "the row twice"))
+            found[place] = cell
     wanted = {
         (source, key): cell
         for (source, key), cell in expected.points.items()
-        if key.window_start >= begun.get((source, key.version), 0)
+        if key.window_start >= points.begun.get((source, key.version), 0)
     }
     differences = [
         _difference(place, wanted.get(place), found.get(place))
@@ -98,7 +163,7 @@ def compare_points(
     comparison = Comparison(
         target=ANOMALY_POINTS.name, keys=len(wanted), differences=[*twice, *differences]
     )
-    yield comparison if log.is_whole(topic) else compare.without_missing(comparison)
+    return comparison if points.is_whole else compare.without_missing(comparison)
 
 
 def compare_anomalies(
@@ -176,16 +241,16 @@ def compare_actions(
     )
 
 
-def values(grain: Grain, parts: bytes) -> dict[str, Cell]:
-    """The series of a row, by name."""
+def values(grain: Grain, *parts: bytes) -> dict[str, Cell]:
+    """The series of a row, or of the rows of several source partitions, by name."""
     sums: dict[int, int] = {}
-    buckets: defaultdict[int, dict[int, int]] = defaultdict(dict)
-    for slot, value in _ENTRY.iter_unpack(parts):
-        part, bucket = slot >> 18 & 1023, slot & (1 << 18) - 1
+    buckets: defaultdict[int, Counter[int]] = defaultdict(Counter)
+    for slot, value in (entry for row in parts for entry in _ENTRY.iter_unpack(row)):
+        op, part, bucket = slot >> 28, slot >> 18 & 1023, slot & (1 << 18) - 1
         if bucket:
-            buckets[part][bucket - _ZERO] = value
+            buckets[part][bucket - _ZERO] += value
         else:
-            sums[part] = value
+            sums[part] = _OPS[op](sums[part], value) if part in sums else value
     number: dict[Any, int] = {}
     for metric in grain.metrics:
         for part in _parts(metric):

@@ -14,6 +14,7 @@ from streamgauge.cli.verify import (
     anomalies,
     compare,
     experiment_targets,
+    flag_targets,
     profile_targets,
     redis,
     segment_targets,
@@ -28,6 +29,7 @@ from streamgauge.cli.verify.log import Log, Offsets
 from streamgauge.cli.verify.postgres import Tables
 from streamgauge.cli.verify.redis import Counters
 from streamgauge.cli.verify.report import Comparison, Difference
+from streamgauge.cli.verify.series_flags import SeriesFlags, Watch
 from streamgauge.cli.verify.sessions import Sessions
 from streamgauge.cli.verify.topics import Topics
 from streamgauge.cli.verify.users import Users
@@ -137,7 +139,7 @@ class Targets:
             yield compare.values("redis", cells, found, partial(redis.expired, watermark))
         codec = Codec(self.registry)
         if expected.minutes:
-            yield from anomalies.compare_points(expected.minutes, self._config, self.log, codec)
+            yield from self._compare_minutes(expected.minutes, codec)
         if self.tables and expected.experiments:  # no events come any more
             yield from anomalies.compare_anomalies(self._config, self.log, codec, self.tables)
         if expected.experiments:
@@ -165,6 +167,31 @@ class Targets:
                 expected.sessions.rows(by_device=False).values(),
                 *(expected.users, profile_targets.profiles_of(expected.users), self.tables),
             )
+
+    def _compare_minutes(self, minutes: Minutes, codec: Codec) -> Iterator[Comparison]:
+        """Watched minutes, and the flags that follow from them and from events of users."""
+        config, log = self._config, self.log
+        rows = flag_targets.read_flags(config, log, codec)  # before the points they are of
+        points = anomalies.read_points(minutes.grains, config, log, codec)
+        if points is not None:
+            yield anomalies.compare_points(minutes, points)
+        if rows is None or points is None:
+            return
+        sources = frozenset(log.bounds(config.events)[1])
+        watch = Watch(
+            grains=minutes.grains,
+            alerts=minutes.alerts,
+            detected=minutes.detected,
+            sources=sources,
+            memories=flag_targets.read_memories(config, log, codec),
+        )
+        yield flag_targets.compare_flags(
+            rows,
+            SeriesFlags.of(points, watch),
+            minutes.users,
+            done=min(minutes.done.get(source, 0) for source in sources),
+            is_whole=log.is_whole(config.topic(topics.ANOMALIES.name)),
+        )
 
     def _knows_users(self) -> bool:
         """Whether there is a worker that keeps them."""

@@ -24,6 +24,7 @@ from streamgauge.cli.verify.recompute import AGENT_FAILED, Raw, Recomputation
 from streamgauge.cli.verify.report import Comparison, Report
 from streamgauge.cli.verify.sessions import Sessions
 from streamgauge.cli.verify.targets import Expected, Targets
+from streamgauge.cli.verify.user_flags import UserFlags
 from streamgauge.cli.verify.users import Users
 from streamgauge.cli.verify.waiting import Progress, Waiting
 from streamgauge.schemas import alerts, segments, topics
@@ -59,14 +60,17 @@ class _Verification:
         rules = load_rules(config.segments) if config.segments else segments.builtin()
         self._users = Users(rules, lateness_ms=config.lateness_ms, consent_denied=denied)
         self._sessions = Sessions(lateness_ms=config.lateness_ms, consent_denied=denied)
-        self._watched = watched(definitions, alerts.chosen(config.alerts, definitions)).grains()
+        self._flags = UserFlags(lateness_ms=config.lateness_ms, consent_denied=denied)
+        self._alerts = alerts.chosen(config.alerts, definitions)
+        self._watched = watched(definitions, self._alerts).grains()
+        self._detected = frozenset(one.name for one in definitions.metrics if one.watched)
         everything = (*grains, *self._watched)
         self._oracle = Recomputation(
             grains,
             EventDecoder(self._targets.registry, translate.columns(everything)),
             lateness_ms=config.lateness_ms,
             consent_denied=denied,
-            folds=(self._experiments, self._users, self._sessions),
+            folds=(self._experiments, self._users, self._sessions, self._flags),
             watched=self._watched,
             settle_ms=SETTLE_MS,
         )
@@ -134,6 +138,9 @@ class _Verification:
                 points=oracle.points(),
                 done={partition: oracle.done(partition) for partition in self._read},
                 grains=self._watched,
+                alerts=self._alerts,
+                detected=self._detected,
+                users=self._flags,
             ),
         )
 

@@ -108,9 +108,16 @@ class Breach:
             start=standing.start if standing else since,
             expected=limit.value,
             observed=value,
-            score=value / limit.value if level.side == "above" else limit.value / max(value, 1e-9),
+            score=_times(level, limit, value),
         )
         return [self.flag]
+
+
+def _times(level: Level, limit: Limit, value: float) -> float:
+    """How many times the limit; a limit of zero is taken for a small one."""
+    if level.side == "above":
+        return value / (limit.value or 1e-9)
+    return limit.value / max(value, 1e-9)
 
 
 def _since(since: float | None, now: float, beyond: bool) -> float | None:

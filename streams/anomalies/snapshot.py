@@ -3,7 +3,8 @@
 Every part of it is a dataclass of numbers, strings, lists and mappings, so nothing is said twice:
 the fields are the format.
 
-Invariant: a detector that was restored says from then on what the saved one would have said.
+Invariants: a detector that was restored says from then on what the saved one would have said; a
+field that came later has its default in what was saved before.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ def saved(state: Any) -> dict[str, Any]:
 def restored(kind: type[T], content: dict[str, Any]) -> T:
     """The dataclass that `saved` was given."""
     hints = get_type_hints(kind)
-    given = {one.name: _value(hints[one.name], content[one.name]) for one in fields(kind)}  # type: ignore[arg-type]
+    known = (one.name for one in fields(kind) if one.name in content)  # type: ignore[arg-type]
+    given = {name: _value(hints[name], content[name]) for name in known}
     return kind(**given)
 
 

@@ -157,7 +157,10 @@ class AnomalyWatch(Task):
             for partition, watches in self._series.items():
                 for watch in watches.values():
                     behind = watch.memory.next - watch.kept_next
-                    if watch.settings.name in told or (due and behind >= SAVED_EVERY_MS):
+                    # Since when it is held to which levels is to be known soon.
+                    is_first = bool(watch.settings.levels) and not watch.kept
+                    is_due = due and (is_first or behind >= SAVED_EVERY_MS)
+                    if watch.settings.name in told or is_due:
                         yield partition, watch
 
     def _fed(self, partition: int, whole: Whole) -> list[dict[str, Any]]:

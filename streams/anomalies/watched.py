@@ -66,6 +66,8 @@ class Held:
 
     name: str
     level: str
+    since: int = 0
+    """The first minute; 0 where that was not kept."""
     breach: Breach = field(default_factory=Breach)
 
 
@@ -137,7 +139,8 @@ class Memory:
                 flag = replace(held.breach.flag, detector=f"threshold:{held.name}")
                 ended.append(replace(flag, end=now))
         known = {held.name for held in kept}
-        kept += [Held(name=n, level=of) for n, of in wanted.items() if n not in known]
+        since = round(now * 1000)
+        kept += [Held(n, of, since) for n, of in wanted.items() if n not in known]
         self.held = kept
         if not settings.detected and (standing := self.series.standing):
             ended += [replace(flag, end=now) for flag in standing]

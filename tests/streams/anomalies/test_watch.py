@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -13,6 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamgauge.cli.verify import anomalies as verify
+from streamgauge.cli.verify import user_flags
+from streamgauge.cli.verify.flag_targets import compare_flags
+from streamgauge.cli.verify.series_flags import SeriesFlags, Watch
+from streamgauge.cli.verify.user_flags import UserFlags
 from streamgauge.schemas.alerts import Alert, Limit
 from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.metrics import Definitions, load_definitions
@@ -200,6 +205,55 @@ def seen_points(stream: Stream) -> dict[Any, Any]:
     return found
 
 
+Flags = dict[tuple[str, str, int], list[dict[str, Any]]]
+
+
+def unproved(
+    stream: Stream,
+    logs: list[list[dict[str, Any]]],
+    kit: Any,
+    change: Callable[[Flags], Any] = lambda flags: None,
+) -> list[str]:
+    """What `verify` has to say against the flags, after a change of them."""
+    points = verify.Points(is_whole=True)
+    topics, decode = stream.pipeline.topics, stream.pipeline.codec.decode
+    for place, log in enumerate(topics["anomaly-points"]):
+        for message in log:
+            points.add(place, decode(message.value()).record)
+    users = UserFlags(lateness_ms=kit.lateness, consent_denied=False)
+    done = []
+    for partition, records in enumerate(logs):
+        fates, watermark = kit.decide(records, kit.lateness)
+        done.append((watermark or 0) - SETTLE)
+        for record, fate in zip(records, fates, strict=True):
+            if fate == "accepted":
+                users.event(partition, 0, record)
+            elif fate == "tick":
+                time = record["timestamp"]
+                users.tick(partition, min(time, record.get("appended", time)))
+    flags: Flags = defaultdict(list)
+    for row in stream.rows("anomalies"):
+        flags[row["series"], row["detector"], row["started_at"]].append(row)
+    change(flags)
+    memories = {
+        tuple(json.loads(message.key())): decode(message.value()).record["state"]
+        for log in topics["anomaly-state"]
+        for message in log
+        if message.key().startswith(b"[")
+    }
+    watch = Watch(
+        grains=watched(stream.definitions, stream.alerts).grains(),
+        alerts=stream.alerts,
+        detected=frozenset(metric.name for metric in DEFINITIONS.metrics if metric.watched),
+        sources=frozenset(range(kit.partitions)),
+        memories=memories,
+    )
+    series = SeriesFlags.of(points, watch)
+    compared = compare_flags(flags, series, users, done=min(done), is_whole=True)
+    assert compared.keys >= len(flags)
+    return list(map(str, compared.differences))
+
+
 @pytest.fixture(autouse=True)
 def _often_saved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "SAVED_EVERY_MS", 15 * MINUTE)
@@ -208,6 +262,7 @@ def _often_saved(monkeypatch: pytest.MonkeyPatch) -> None:
     small |= {"COMB_EVENTS": 2, "COMB_MINUTES": 2, "COMB_RED": 3}
     for name, value in small.items():
         monkeypatch.setattr(users, name, value)
+        monkeypatch.setattr(user_flags, name, value)
 
 
 def whole(kit: Any, logs: list[list[dict[str, Any]]]) -> Stream:
@@ -257,6 +312,7 @@ def test_points_and_words_follow_from_the_log_alone(kit: Any, seed: int, data: A
     other.finish()
     assert other.points() == stream.points()
     assert other.words() == stream.words()
+    assert not unproved(other, logs, kit)
 
 
 def test_a_flag_opens_once_and_clears_over_a_restart(kit: Any) -> None:
@@ -298,6 +354,83 @@ def view(timestamp: int, name: str) -> dict[str, Any]:
         "timestamp": timestamp,
         "device_type": None,
     }
+
+
+def dropped(flags: Flags, detector: str) -> None:
+    flags.pop(next(key for key in flags if key[1] == detector))
+
+
+def first(flags: Flags, detector: str) -> list[dict[str, Any]]:
+    return next(words for (_, name, _), words in flags.items() if name == detector)
+
+
+def invented(flags: Flags, detector: str, start: int) -> None:
+    word = first(flags, detector)[0]
+    flags[word["series"], detector, start] = [{**word, "started_at": start}]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda flags, start: dropped(flags, "threshold:busy"),
+        lambda flags, start: dropped(flags, "cap"),
+        lambda flags, start: first(flags, "threshold:busy").pop(),
+        lambda flags, start: first(flags, "cap").pop(),
+        lambda flags, start: first(flags, "cap").insert(0, first(flags, "cap")[0]),
+        lambda flags, start: first(flags, "threshold:busy")[1].update(severity="yellow"),
+        lambda flags, start: first(flags, "cap")[0].update(severity="red"),
+        lambda flags, start: first(flags, "threshold:busy")[0].update(observed=9.0),
+        lambda flags, start: first(flags, "cap")[-1].update(ended_at=start),
+        lambda flags, start: invented(flags, "threshold:busy", start + 9 * MINUTE),
+        lambda flags, start: invented(flags, "cap", start + 9 * MINUTE),
+    ],
+)  # fmt: skip
+def test_a_planted_fault_in_a_flag_is_found(kit: Any, change: Any) -> None:
+    #        minute  0  1  2  3  4  5  6          yellow > 2, red > 4 for a minute
+    rates = enumerate([1, 3, 3, 6, 6, 6, 1])
+    log = [
+        {**view(kit.start + minute * MINUTE + number, f"{minute}-{number}"), "user_id": "u"}
+        for minute, rate in rates
+        for number in range(rate)
+    ]
+    tick = {"event_type": "tick", "timestamp": kit.start + 20 * MINUTE}
+    logs = [[*log, tick], [tick]]
+    stream = whole(kit, logs)
+    assert not unproved(stream, logs, kit)
+    assert unproved(stream, logs, kit, lambda flags: change(flags, kit.start))
+    # What compaction takes away is no fault.
+    assert not unproved(stream, logs, kit, lambda flags: first(flags, "threshold:busy").pop(0))
+
+
+def test_a_level_that_was_put_in_force_later_is_proved_from_there_on(kit: Any) -> None:
+    log = [
+        view(kit.start + minute * MINUTE + n, f"{minute}-{n}")
+        for minute, rate in enumerate([1, 3, 3, 1, 1, 3, 1])
+        for n in range(rate)
+    ]
+    ticks = [{"event_type": "tick", "timestamp": kit.start + at * MINUTE} for at in (5, 20)]
+    logs = [[*log[:9], ticks[0], *log[9:], ticks[1]], [*ticks]]
+    stream = Stream(kit)
+    stream.alerts = (Alert(name="busy", metric="events", yellow=Limit(value=7)),)
+    stream.watch = stream.pipeline._stage(stream.task)
+    stream.append([logs[0][:10], logs[1][:1]])
+    stream.finish()
+    stream.alerts = ALERTS
+    assert not unproved(stream, [logs[0][:10], logs[1][:1]], kit)  # it was not in force
+    for stage in (stream.source, stream.watch):
+        stream.pipeline.restart(stage)
+    stream.append([logs[0][10:], logs[1][1:]])
+    stream.finish()
+    starts = [key[2] for key in busy_flags(stream)]
+    assert starts == [kit.start + 5 * MINUTE]
+    assert not unproved(stream, logs, kit)
+    assert unproved(stream, logs, kit, lambda flags: dropped(flags, "threshold:busy"))
+
+
+def busy_flags(stream: Stream) -> list[tuple[str, str, int]]:
+    words = stream.words()
+    keys = [(word["series"], word["detector"], word["started_at"]) for word in words]
+    return list(dict.fromkeys(key for key in keys if key[1] == "threshold:busy"))
 
 
 def test_an_alert_that_is_gone_ends_its_flag(kit: Any) -> None:
