@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import shutil
 import sys
 import tempfile
@@ -22,6 +23,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,11 +37,18 @@ from streamgauge.schemas.records import DeadLetter
 from streamgauge.schemas.unknown import KEPT, UnknownTypes
 
 Parse = Callable[[str], Mapping[str, Any]]
+OwnId = Callable[[], str]
+"""The id of a line's event, if the line says none."""
 
 FORMATS: dict[str, Parse] = {
     "jsonl": jsonlines.parse_line,
     "combined": weblog.parse_line,
 }
+
+SOURCE = "file:"
+"""Begins the name of where a dead letter comes from."""
+
+TOO_LONG = "too_long"
 
 MAX_LINE = 512 * 1024
 """Bytes of a line; of a longer one this much is kept."""
@@ -85,7 +94,7 @@ def produce_file(
     report = FileReport()
     began = time.monotonic()
     topic = dead_letter_topic(path)
-    for number, line, event in read_lines(path, format, unknown):
+    for number, line, own_id, event in read_lines(path, format, unknown):
         report.read += 1
         try:
             if isinstance(event, InvalidEvent):
@@ -94,9 +103,9 @@ def produce_file(
             report.produced += 1
         except InvalidEvent as error:
             kept = client if error.keep else None
-            _reject(kept, report, topic, number, line, error.reason, str(error))
+            _reject(kept, report, topic, number, line, own_id, error.reason, str(error))
         except EventTooLarge as error:
-            _reject(client, report, topic, number, line, "too_long", str(error))
+            _reject(client, report, topic, number, line, own_id, TOO_LONG, str(error))
         if progress and number % PROGRESS_LINES == 0:
             progress(report)
     outstanding = client.flush(FLUSH_S)
@@ -110,42 +119,47 @@ def produce_file(
 
 def read_lines(
     path: str | Path, format: str, unknown: UnknownTypes = KEPT
-) -> Iterator[tuple[int, bytes, Event | InvalidEvent]]:
-    """Every line: its number, its text, and its event or why there is none; `-` is standard input.
+) -> Iterator[tuple[int, bytes, OwnId, Event | InvalidEvent]]:
+    """Every line: its number, its text, the id of its event if it says none, and its event or why
+    there is none; `-` is standard input.
 
     Raises UnreadableFile.
     """
-    parse = FORMATS.get(format)
-    if parse is None:
+    if format not in FORMATS:
         raise UnreadableFile(f"there is no format {format!r}: use one of {', '.join(FORMATS)}")
     with ExitStack() as files:
         text = _text(str(path), files)
         digest = hashlib.file_digest(text, "sha256").hexdigest()  # type: ignore[arg-type]
         text.seek(0)
         for number, (line, length) in enumerate(_lines(text), 1):
+            own_id = partial(_own_id, digest, number)
             try:
-                yield number, line, _event(line, length, parse, digest, number, unknown)
+                if length > MAX_LINE:
+                    told = f"{length} bytes, at most {MAX_LINE} are read"
+                    raise InvalidEvent(TOO_LONG, None, told)
+                yield number, line, own_id, event_of(line, format, own_id, unknown)
             except InvalidEvent as error:
-                yield number, line, error
+                yield number, line, own_id, error
 
 
 def dead_letter_topic(path: str | Path) -> str:
     """Where a dead letter says that it comes from."""
-    return f"file:{'stdin' if str(path) == '-' else Path(path).name}"
+    return f"{SOURCE}{'stdin' if str(path) == '-' else Path(path).name}"
 
 
-def _event(
-    line: bytes, length: int, parse: Parse, digest: str, number: int, unknown: UnknownTypes
-) -> Event:
-    if length > MAX_LINE:
-        raise InvalidEvent("too_long", None, f"{length} bytes, at most {MAX_LINE} are read")
+def event_of(line: bytes, format: str, own_id: OwnId, unknown: UnknownTypes = KEPT) -> Event:
+    """The event of a whole line; raises InvalidEvent."""
     if not line.strip():
         raise InvalidEvent("blank_line", None, "nothing in the line")
     # What is not UTF-8 stays legible, as servers write it: \xff.
-    fields = dict(parse(line.decode(errors="backslashreplace")))
+    fields = dict(FORMATS[format](line.decode(errors="backslashreplace")))
     if not fields.get("event_id"):
-        fields["event_id"] = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{digest}/{number}"))
+        fields["event_id"] = own_id()
     return parse_event(fields, unknown)
+
+
+def _own_id(digest: str, number: int) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{digest}/{number}"))
 
 
 def _reject(
@@ -154,6 +168,7 @@ def _reject(
     topic: str,
     number: int,
     line: bytes,
+    own_id: OwnId,
     reason: str,
     detail: str,
 ) -> None:
@@ -173,6 +188,7 @@ def _reject(
             payload=line,
             key=None,
             failed_at=now_ms(),
+            added=json.dumps({"event_id": own_id()}),
         )
     )
 

@@ -57,6 +57,9 @@ class DeadLetter:
     key: bytes | None
     failed_at: Time
     """LogAppendTime of the record, not the clock: a replay writes the same dead letter."""
+    added: str | None = None
+    """JSON: the fields that whoever took it in would have added to it; with the payload they are
+    the event. Null of records."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

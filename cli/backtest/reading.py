@@ -57,7 +57,7 @@ def read(
     rejected: list[tuple[int, str, str, bytes]] = []
     lines: list[int] = []
     events: list[Event] = []
-    for number, text, event in read_lines(path, form, unknown):
+    for number, text, _, event in read_lines(path, form, unknown):
         if isinstance(event, InvalidEvent):
             detail = str(event).encode(errors="backslashreplace").decode()
             rejected.append((number, event.reason, detail, text))

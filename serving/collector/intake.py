@@ -4,9 +4,10 @@ Upstream: `app.py` with a parsed body. Downstream: `delivery.py`, which makes th
 Pure but for the ids it gives to events without one, and the numbers of dead letters.
 
 Invariants: every event gets exactly one answer, in order; one that is refused says why and is a
-dead letter with what was sent, unless its write key, type or user is turned away at the door;
-whatever an event is, it takes none of its batch with it. Fields that the sender filled are left
-as they are but for received_at, which is ours, and timestamps of a clock that is known to be wrong.
+dead letter with what was sent and what its request told of it, unless its write key, type or user
+is turned away at the door; whatever an event is, it takes none of its batch with it. Fields that
+the sender filled are left as they are but for received_at, which is ours, and timestamps of a clock
+that is known to be wrong.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ from streamgauge.serving.collector.throttles import Throttles
 
 logger = logging.getLogger(__name__)
 
+
+SOURCE = "collector:"
+"""Begins the name of where a dead letter comes from."""
 
 MAX_REASON = 500
 """Characters of a reason."""
@@ -94,7 +98,7 @@ class Intake:
         self._limits = limits
         self._unknown = unknown
         self._throttles = throttles or Throttles()
-        self._source = f"collector:{instance}"
+        self._source = f"{SOURCE}{instance}"
         self._numbers = itertools.count(time.time_ns() // 1000)
 
     def register(self) -> None:
@@ -119,7 +123,7 @@ class Intake:
             logger.exception("an event could not be taken")
             code, kept = "collector_failed", True
             reason = _legible(f"{code}: {type(error).__name__}: {error}")
-        record = self._dead_letter(sent, code, reason, sender.arrived) if kept else None
+        record = self._dead_letter(sent, code, reason, sender) if kept else None
         return Answer(_id_of(sent), reason, record)
 
     def _accepted(self, sent: Any, sender: Sender) -> Answer:
@@ -158,7 +162,7 @@ class Intake:
         value = self._codec.encode(EVENTS.name, event)
         return Encoded(event.event_id, event.user_key.encode(), value)
 
-    def _dead_letter(self, sent: Any, reason: str, detail: str, at: int) -> Record:
+    def _dead_letter(self, sent: Any, reason: str, detail: str, sender: Sender) -> Record:
         number = next(self._numbers)
         letter = DeadLetter(
             topic=self._source,
@@ -169,7 +173,8 @@ class Intake:
             detail=detail,
             payload=_bytes(sent)[: self._limits.event_bytes],
             key=None,
-            failed_at=at,
+            failed_at=sender.arrived,
+            added=_added(sent, sender),
         )
         key = f"{self._source}/0/{number}".encode()
         return Record(DEAD_LETTERS.name, key, self._codec.encode(DEAD_LETTERS.name, letter))
@@ -203,6 +208,18 @@ def enriched(sent: dict[str, Any], sender: Sender) -> dict[str, Any]:
         if agent.browser and _absent("browser", event, given):
             event["browser"] = agent.browser
     return event
+
+
+def _added(sent: Any, sender: Sender) -> str | None:
+    """What a request tells of its event beside what was sent, as JSON; None where that is none."""
+    if not isinstance(sent, dict):
+        return None
+    try:
+        event = enriched(sent, sender)
+    except Exception:  # the event may be why nothing could be done
+        return None
+    told = {k: v for k, v in event.items() if k != "properties" and sent.get(k) != v}
+    return _bytes(told).decode()
 
 
 def _absent(name: str, event: dict[str, Any], nested: dict[str, Any]) -> bool:

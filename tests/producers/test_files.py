@@ -69,6 +69,7 @@ def test_every_line_of_a_log_is_an_event_or_a_dead_letter(client, produced):
         payload=b"this is no log line at all",
         key=None,
         failed_at=letters[45]["failed_at"],
+        added=letters[45]["added"],
     )
 
 
