@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         SendRefused,
         SpoolFull,
         SpoolUnusable,
+        TargetingUnavailable,
         Unavailable,
         Undelivered,
         UnreadableFile,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from streamgauge.producers.files import FileReport, Rejected, produce_file
     from streamgauge.producers.outcomes import Outcome, Stats
     from streamgauge.producers.records import RecordProducer
+    from streamgauge.producers.targeting import RedisTargeting
     from streamgauge.producers.transport import Transport
 
 __all__ = [
@@ -42,11 +44,13 @@ __all__ = [
     "ProducerError",
     "QueueFull",
     "RecordProducer",
+    "RedisTargeting",
     "Rejected",
     "SendRefused",
     "SpoolFull",
     "SpoolUnusable",
     "Stats",
+    "TargetingUnavailable",
     "Transport",
     "Unavailable",
     "Undelivered",
@@ -63,11 +67,13 @@ __getattr__ = attributes(
         "client": ("Client",),
         "errors": (
             *("ClientClosed", "EventTooLarge", "ProducerError", "QueueFull", "SendRefused"),
-            *("SpoolFull", "SpoolUnusable", "Unavailable", "Undelivered", "UnreadableFile"),
+            *("SpoolFull", "SpoolUnusable", "TargetingUnavailable", "Unavailable"),
+            *("Undelivered", "UnreadableFile"),
         ),
         "files": ("FileReport", "Rejected", "produce_file"),
         "outcomes": ("Outcome", "Stats"),
         "records": ("RecordProducer",),
+        "targeting": ("RedisTargeting",),
         "transport": ("Transport",),
     },
 )

@@ -10,7 +10,7 @@ Upstream: an application's tasks. Downstream: `client.py`. Invariants: those of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
@@ -81,6 +81,35 @@ class AsyncClient:
         """An event without a class of its own: a name, and properties of any kind."""
         named = {"name": name, "properties": dict(properties or {}), **fields}
         return await self.track("custom", user_id, **named)
+
+    async def variant(
+        self,
+        experiment: str,
+        user_id: str,
+        weights: Mapping[str, float],
+        *,
+        expose: bool = True,
+        exposed: bool = False,
+        allocation: float = 1.0,
+        segments: Collection[str] = (),
+        user_segments: Collection[str] = (),
+        **fields: Any,
+    ) -> str | None:
+        """As `Client.variant`; telling of the exposure waits as `track` does."""
+        variant, is_new = self._client.decided(
+            experiment,
+            user_id,
+            weights,
+            allocation=allocation,
+            segments=segments,
+            user_segments=user_segments,
+            exposed=exposed,
+        )
+        if is_new and expose:
+            exposure = {"experiment_id": experiment, "variant": variant}
+            await self.track("experiment_exposure", user_id, **exposure, **fields)
+            self._client.shown(experiment, user_id)
+        return variant
 
     def context(self, **fields: Any) -> AbstractContextManager[None]:
         """Within a `with` of this, events that do not say otherwise have these fields."""

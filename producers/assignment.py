@@ -110,3 +110,24 @@ def assign(
         user_segments=user_segments,
         exposed=exposed,
     ).variant
+
+
+class Seen:
+    """Who was shown what by this process, so that it is told once; the oldest are forgotten."""
+
+    def __init__(self, most: int = 100_000) -> None:
+        self._most = most
+        self._seen: dict[tuple[str, str], None] = {}
+
+    def has(self, experiment: str, user: str) -> bool:
+        """Whether the user was exposed."""
+        return (experiment, user) in self._seen
+
+    def add(self, experiment: str, user: str) -> None:
+        """The user is exposed."""
+        self._seen[experiment, user] = None
+        while len(self._seen) > self._most:
+            try:
+                del self._seen[next(iter(self._seen))]
+            except (KeyError, RuntimeError):  # another thread was faster
+                return

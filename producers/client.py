@@ -16,7 +16,7 @@ does that with the first event.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from streamgauge.producers import forking
 from streamgauge.producers.ambient import CURRENT, checked, context
 from streamgauge.producers.assembly import Settings, usable
+from streamgauge.producers.assignment import Seen, assign
 from streamgauge.producers.core import Core
 from streamgauge.producers.errors import EventTooLarge, QueueFull
 from streamgauge.producers.intake import Given
@@ -107,6 +108,7 @@ class Client:
             exit_s=exit_s,
         )
         self._core = Core(self._settings, self)
+        self._seen = Seen()
         forking.register(self)
         if spool_dir is not None:  # what an earlier process left goes now
             self._core.start()
@@ -144,6 +146,40 @@ class Client:
     ) -> str:
         """An event without a class of its own: a name, and properties of any kind."""
         return self.track("custom", user_id, name=name, properties=dict(properties or {}), **fields)
+
+    def variant(
+        self,
+        experiment: str,
+        user_id: str,
+        weights: Mapping[str, float],
+        *,
+        allocation: float = 1.0,
+        segments: Collection[str] = (),
+        user_segments: Collection[str] = (),
+        exposed: bool = False,
+        expose: bool = True,
+        **fields: Any,
+    ) -> str | None:
+        """The user's variant, told as seen (`fields` go into the event); None for who gets none.
+
+        `segments` are the experiment's (none: it is for everybody), `user_segments` those that the
+        user is in, and who was `exposed` before stays in: `targeting.py` looks both up. With
+        `expose=False` nothing is told, and the variant may change until it is.
+        """
+        variant, is_new = self.decided(
+            experiment,
+            user_id,
+            weights,
+            allocation=allocation,
+            segments=segments,
+            user_segments=user_segments,
+            exposed=exposed,
+        )
+        if is_new and expose:
+            exposure = {"experiment_id": experiment, "variant": variant}
+            self.track("experiment_exposure", user_id, **exposure, **fields)
+            self.shown(experiment, user_id)
+        return variant
 
     def context(self, **fields: Any) -> AbstractContextManager[None]:
         """Within a `with` of this, events that do not say otherwise have these fields."""
@@ -204,6 +240,24 @@ class Client:
     def refused(self) -> QueueFull:
         """The error for an event that found no room."""
         return self._core.refused()
+
+    def decided(
+        self,
+        experiment: str,
+        user_id: str,
+        weights: Mapping[str, float],
+        *,
+        exposed: bool,
+        **targeting: Any,
+    ) -> tuple[str | None, bool]:
+        """The user's variant, and whether this process has yet to tell of it."""
+        seen = self._seen.has(experiment, user_id)
+        found = assign(experiment, user_id, weights.items(), exposed=exposed or seen, **targeting)
+        return found, found is not None and not seen
+
+    def shown(self, experiment: str, user_id: str) -> None:
+        """The exposure was told."""
+        self._seen.add(experiment, user_id)
 
     def begin_anew(self) -> None:
         """In a forked child: what was queued is the parent's."""

@@ -9,7 +9,8 @@ ProducerError
 ├── ClientClosed     the client was used after close(), or its producer failed for good
 ├── SpoolFull        the spool on disk holds all it may (retryable)
 ├── SpoolUnusable    the spool's directory cannot be written
-└── UnreadableFile   the file to produce is missing, unreadable or of an unknown format
+├── UnreadableFile   the file to produce is missing, unreadable or of an unknown format
+└── TargetingUnavailable  a user's segments cannot be looked up (retryable)
 
 `track()` itself raises QueueFull, EventTooLarge and ClientClosed alone; an event that its type does
 not accept is told to `on_outcome`, because it is looked at after `track()` has returned.
@@ -79,3 +80,9 @@ class SpoolUnusable(ProducerError):
 
 class UnreadableFile(ProducerError):
     """The file to produce cannot be read."""
+
+
+class TargetingUnavailable(ProducerError):
+    """A user's segments cannot be looked up: assign without them, or show what everybody sees."""
+
+    retryable = True

@@ -6,6 +6,7 @@ Upstream: people's files, the control topic. Downstream: the control topic and i
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,20 +15,22 @@ from typing import Any
 import click
 
 from streamgauge.cli import output
+from streamgauge.cli.commands import segments
 from streamgauge.cli.errors import CommandError
 from streamgauge.cli.settings import Settings, configured
-from streamgauge.producers.assignment import assign as assigned
+from streamgauge.producers.assignment import decide
+from streamgauge.producers.targeting import Known, RedisTargeting
 from streamgauge.schemas import control
 from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.experiments import KIND, Experiment, load_experiment, of_body
-from streamgauge.schemas.metric_file import DefinitionError
+from streamgauge.schemas.metric_file import DefinitionError, suggest
 from streamgauge.schemas.registry import open_registry
 
 WHERE = ("kafka", "registry", "namespace", "transactional", "dir")
 
 
 @click.command()
-@configured(*WHERE)
+@configured(*WHERE, "segments")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--start", "is_started", is_flag=True, help="Start it at once.")
 @click.option("--dry-run", is_flag=True, help="Check only; needs no Kafka.")
@@ -62,6 +65,7 @@ def create(settings: Settings, file: Path, is_started: bool, dry_run: bool, as_j
                 f"configs may change; stop it (streamgauge experiments stop {known.name}), and "
                 "give the new one another name"
             )
+    _note_segments(settings, definition.segments)
     if is_started and new.state == "created":
         new = replace(new, state="running", started_at=_now())
     _publish(settings, new)
@@ -127,28 +131,71 @@ def list_(settings: Settings, as_json: bool) -> None:
 
 
 @click.command()
-@configured("kafka", "registry", "namespace", "dir")
+@configured("kafka", "registry", "redis", "namespace", "dir")
 @click.argument("name")
 @click.argument("users", nargs=-1, required=True)
+@click.option(
+    "--in", "given", multiple=True, metavar="SEGMENT", help="Segment that USERS are in; repeatable."
+)
+@click.option("--exposed", is_flag=True, help="As if USERS had been exposed before.")
 @output.option
-def assign(settings: Settings, name: str, users: tuple[str, ...], as_json: bool) -> None:
-    """Which variant USERS get now, as the SDK and the tracker compute it.
+def assign(
+    settings: Settings,
+    name: str,
+    users: tuple[str, ...],
+    given: tuple[str, ...],
+    exposed: bool,
+    as_json: bool,
+) -> None:
+    """Which variant USERS get now, as the SDK and the tracker compute it, and why.
+
+    Where the experiment is for certain segments, the users' own are looked up in Redis, and so is
+    who was exposed; or say them by --in.
 
     \b
-    Example:
+    Examples:
       streamgauge experiments assign feed-ranking u-17 u-18
+      streamgauge experiments assign feed-ranking u-17 --in power
     """
     known = _named(settings, name)
     definition = known.definition
     share = known.allocation_at(_now()) if known.state == "running" else 0.0
     configs = {variant.name: variant.config for variant in definition.variants}
+    look_up = None
+    if definition.segments and not given and not exposed:
+        look_up = RedisTargeting(settings.need("redis"), settings.namespace, timeout_s=10)
     rows = []
     for user in users:
-        variant = assigned(definition.name, user, definition.weights.items(), share)
+        found = look_up.of(user) if look_up else Known(frozenset(given), frozenset())
+        variant, reason = decide(
+            name,
+            user,
+            definition.weights.items(),
+            share,
+            segments=definition.segments,
+            user_segments=found.segments,
+            exposed=known.state == "running" and (exposed or name in found.experiments),
+        )
+        if known.state != "running":
+            reason = known.state
         config = None if variant is None else configs[variant]
         told = config if as_json or config is None else json.dumps(config)
-        rows.append({"user": user, "variant": variant, "config": told})
-    output.table(rows, ("user", "variant", "config"), as_json)
+        theirs = sorted(found.segments) if as_json else " ".join(sorted(found.segments))
+        row = {"user": user, "variant": variant, "reason": reason, "segments": theirs}
+        rows.append({**row, "config": told})
+    shown = ("user", "variant", "reason", *(("segments",) if definition.segments else ()))
+    output.table(rows, (*shown, "config"), as_json)
+
+
+def _note_segments(settings: Settings, wanted: Sequence[str]) -> None:
+    """Nobody is in a segment that there is not; but it may be defined later."""
+    if not wanted:
+        return
+    there = [one.name for one in segments.known(settings).segments]
+    for name in wanted:
+        if name not in there:
+            told = f"there is no segment {name} yet, so nobody is assigned by it"
+            click.echo(f"note: segments: {told}: {suggest(name, there)}", err=True)
 
 
 def _known(settings: Settings) -> dict[str, Experiment]:

@@ -61,7 +61,7 @@ def list_(settings: Settings, as_json: bool) -> None:
     Example:
       streamgauge segments list --json
     """
-    rules = _in_force(settings) or _begin(settings)
+    rules = known(settings)
     members = _members(settings)
     rows = (
         {
@@ -210,11 +210,11 @@ def apply(
 
 def _tried(settings: Settings, rule: str, leave: str | None) -> Rules:
     """The one segment to try."""
-    known = {one.name: one for one in _begin(settings).segments}
-    if rule in known and leave is None:
-        return Rules((known[rule],))
+    there = {one.name: one for one in _begin(settings).segments}
+    if rule in there and leave is None:
+        return Rules((there[rule],))
     if re.fullmatch(r"[a-z][a-z0-9_-]*", rule) and rule not in PROFILE_FIELDS:
-        raise click.UsageError(f"there is no segment {rule}: {suggest(rule, known)}")
+        raise click.UsageError(f"there is no segment {rule}: {suggest(rule, there)}")
     given = {"name": "tried", "enter": rule} | ({"leave": leave} if leave else {})
     return load_rules(json.dumps({"extends": "none", "segments": [given]}), "RULE")
 
@@ -229,6 +229,11 @@ def _changes(now: Rules, new: Rules) -> dict[str, list[str]]:
         ),
         "removed": sorted(before.keys() - after.keys()),
     }
+
+
+def known(settings: Settings) -> Rules:
+    """Those in force, as far as one can tell; else those that a worker begins with."""
+    return _in_force(settings) or _begin(settings)
 
 
 def _begin(settings: Settings) -> Rules:

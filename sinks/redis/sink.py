@@ -1,10 +1,11 @@
-"""Topics into hot keys, guarded partition by partition: metrics, segments, profiles.
+"""Topics into hot keys, guarded partition by partition: metrics, segments, profiles, experiments.
 
-Upstream: the runner. Downstream: the hashes of `counters.py`, the sets of `segments.py`, the
-hashes of `profiles.py`. One write is one script call a partition, which checks the fence (epoch
-and offset), sets absolute values and moves the offset. So each call finds out whether the server
-still is what it was: a replica promoted with older data, or a server that lost all, answers
-`rewound`, and the runner reads again from its fence, or the compacted topic from the beginning.
+Upstream: the runner. Downstream: the hashes of `counters.py`, `profiles.py` and `experiments.py`,
+the sets of `segments.py` and `exposures.py`. One write is one script call a partition, which
+checks the fence (epoch and offset), sets absolute values and moves the offset. So each call finds
+out whether the server still is what it was: a replica promoted with older data, or a server that
+lost all, answers `rewound`, and the runner reads again from its fence, or the compacted topic from
+the beginning.
 
 Counters go when the watermark has passed them (the script keeps an index). A TTL a day longer
 frees the memory where the sink itself is gone; it does not decide what is seen.
@@ -25,7 +26,7 @@ from redis import exceptions
 
 from streamgauge.schemas import faultpoint
 from streamgauge.sinks.errors import Fatal, Fenced, Retryable, Rewound
-from streamgauge.sinks.redis import experiments, profiles, segments
+from streamgauge.sinks.redis import experiments, exposures, profiles, segments
 from streamgauge.sinks.redis.commands import Commands
 from streamgauge.sinks.redis.counters import DAY_MS, Counters, counters, deletions, keys
 from streamgauge.sinks.sink import Batch, Log, Partition, Range
@@ -49,6 +50,7 @@ APPLIED: Mapping[str, Callable[[pl.DataFrame, dict[int, Commands]], None]] = {
     "user-segments": segments.apply,
     "user-profiles": profiles.apply,
     "experiment-results": experiments.apply,
+    "exposures": exposures.apply,
 }
 """Topics whose rows are commands, and what makes them."""
 
@@ -63,6 +65,7 @@ class RedisSink:
         "user-segments": segments.COLUMNS,
         "user-profiles": profiles.COLUMNS,
         "experiment-results": experiments.COLUMNS,
+        "exposures": exposures.COLUMNS,
     }
     types: Mapping[str, frozenset[str]] = {}
 

@@ -2,7 +2,7 @@
 
 Upstream: `sink.py`. Downstream: the topic `dead-letters`. A letter's topic is
 `webhook:<name>/<topic>`, its place that of the record, its payload what was sent. It is no record
-of a topic of ours, so `dlq replay` passes it over.
+of a topic of ours, so `dlq replay` leaves it where it is.
 """
 
 from __future__ import annotations

@@ -8,11 +8,13 @@ from typing import Any
 
 import psycopg
 import pytest
+import redis
 from click.testing import Result
 
 from streamgauge.producers.assignment import assign
 from streamgauge.schemas.topics import create_topics
 from streamgauge.sinks.postgres.migrate import migrate
+from streamgauge.sinks.redis.counters import keys
 
 Run = Callable[..., Result]
 DEFINITION = """
@@ -79,6 +81,47 @@ def test_an_experiment_comes_and_goes(run: Run, file: Path, where: tuple[str, ..
     assert "it cannot begin again" in call("start", "buttons", exit_code=1)
     assert "give the new one another name" in call("create", str(file), exit_code=1)
     assert "enough" in call("list")
+
+
+@pytest.mark.redis
+def test_who_is_outside_the_segments_is_told_why(
+    run: Run, file: Path, where: tuple[str, ...], redis_url: str
+) -> None:
+    def given(*line: str) -> list[tuple[Any, ...]]:
+        told = run("experiments", "assign", "buttons", *line, "--json", *where).output
+        rows = [json.loads(one) for one in told.splitlines()]
+        return [(one["user"], one["variant"], one["reason"], one["segments"]) for one in rows]
+
+    file.write_text(DEFINITION.replace("50%", "100%") + "segments: [powre, new]\n")
+    output = run("experiments", "create", str(file), *where, "--no-transactional").output
+    assert "there is no segment powre yet" in output and "did you mean power?" in output
+    assert "segment new" not in output
+    file.write_text(file.read_text().replace("powre", "power"))
+    assert (
+        "note" not in run("experiments", "create", str(file), *where, "--no-transactional").output
+    )
+    assert given("u-1", "--in", "power") == [("u-1", None, "created", ["power"])]
+    run("experiments", "start", "buttons", *where, "--no-transactional")
+    variant = assign("buttons", "u-1", (("control", 1), ("green", 1)))
+    assert given("u-1", "--in", "power") == [("u-1", variant, "assigned", ["power"])]
+    assert given("u-1", "--in", "dormant") == [("u-1", None, "outside_segments", ["dormant"])]
+    assert given("u-1", "--exposed") == [("u-1", variant, "exposed_before", [])]
+
+    namespace = where[where.index("--namespace") + 1]
+    at = keys(namespace, 0, "user-segments")
+    with redis.Redis.from_url(redis_url) as server:  # one partition, so everybody is in it
+        server.hset(at.fence, "offset", 0)
+        server.sadd(f"{at.prefix}user:u-1", "new", "other")
+        server.sadd(f"{keys(namespace, 0, 'exposures').prefix}user:u-2", "buttons")
+    found = given("u-1", "u-2", "u-3", "--redis", redis_url)
+    assert [one[2:] for one in found] == [
+        ("assigned", ["new", "other"]),
+        ("exposed_before", []),
+        ("outside_segments", []),
+    ]
+    assert [one[1] is None for one in found] == [False, False, True]
+    table = run("experiments", "assign", "buttons", "u-3", "--redis", redis_url, *where).output
+    assert "outside_segments" in table
 
 
 @pytest.fixture
