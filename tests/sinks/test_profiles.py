@@ -132,7 +132,7 @@ def test_a_profile_is_a_row_in_each_of_its_tables_and_views_are_refreshed(
         assert one("SELECT completion_rate::float8 FROM user_task_stats") == (0.25,)
         assert one("SELECT month::text, events FROM user_monthly_trends") == ("2024-10-01", 5)
         assert one("SELECT week::text, genres FROM user_week_genres") == ("2024-09-30", 2)
-        assert one("SELECT users, rate FROM return_rate_7d") == (1, 0)
+        assert one("SELECT users, rate FROM active_returns_daily") == (1, 0)
         assert one("SELECT segment FROM segment_fairness") is None
 
 
