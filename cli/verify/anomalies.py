@@ -23,6 +23,7 @@ from streamgauge.cli.verify import compare
 from streamgauge.cli.verify.cells import Bound, Cell, CellKey, canonical
 from streamgauge.cli.verify.compare import NOTHING
 from streamgauge.cli.verify.config import VerifyConfig
+from streamgauge.cli.verify.exclusions import Exclusions
 from streamgauge.cli.verify.log import Log
 from streamgauge.cli.verify.postgres import Tables
 from streamgauge.cli.verify.report import Comparison, Difference
@@ -42,12 +43,17 @@ _COLUMNS = (
 _FIELDS = ("anomaly_id", "started_at", "ended_at", "severity", "expected", "observed", "score")
 
 _OF_FLAG = ("user_id", "detector", "severity", "started_at", "ended_at")
-_ACTED = ("severity", "rate", "started_at", "ended_at", "undone_at", "undone_by")
+_ACTED = (
+    *("severity", "rate", "started_at", "ended_at", "undone_at", "undone_by"),
+    *("excluded_from", "excluded_until"),
+)
 _ACTION_COLUMNS = (
     "action, user_id, anomaly_id, severity, rate,"
     " (extract(epoch FROM started_at) * 1000)::bigint,"
     " (extract(epoch FROM ended_at) * 1000)::bigint,"
-    " (extract(epoch FROM undone_at) * 1000)::bigint, undone_by"
+    " (extract(epoch FROM undone_at) * 1000)::bigint, undone_by,"
+    " (extract(epoch FROM excluded_from) * 1000)::bigint,"
+    " (extract(epoch FROM excluded_until) * 1000)::bigint"
 )
 
 
@@ -199,7 +205,7 @@ def compare_anomalies(
 
 
 def compare_actions(
-    config: VerifyConfig, log: Log, codec: Codec, tables: Tables | None
+    exclusions: Exclusions, config: VerifyConfig, log: Log, codec: Codec, tables: Tables | None
 ) -> Iterator[Comparison]:
     """Each action is of a flag of its user, and ends with it; the table is the topic."""
     topic = config.topic(ACTIONS.name)
@@ -213,9 +219,13 @@ def compare_actions(
     differences = []
     for row in rows:
         flag = flags.get(row["anomaly_id"])
+        key = f"{row['action']}|{row['user_id']}|{row['anomaly_id']}"
+        differences += [
+            Difference(target=ACTIONS.name, key=key, expected=expected, found=found)
+            for expected, found in exclusions.problems(row, flag)
+        ]
         known = None if flag is None else tuple(flag[name] for name in _OF_FLAG)
         if known != (said := tuple(row[name] for name in _OF_FLAG)) and row["undone_at"] is None:
-            key = f"{row['action']}|{row['user_id']}|{row['anomaly_id']}"
             expected = NOTHING if known is None else str(known)
             differences.append(
                 Difference(target=ACTIONS.name, key=key, expected=expected, found=str(said))
@@ -224,7 +234,7 @@ def compare_actions(
     if tables is None:
         return
     told = {(r["action"], r["user_id"], r["anomaly_id"]): tuple(r[n] for n in _ACTED) for r in rows}
-    found = {tuple(row[:3]): tuple(row[3:]) for row in tables.select("actions", _ACTION_COLUMNS)}
+    kept = {tuple(row[:3]): tuple(row[3:]) for row in tables.select("actions", _ACTION_COLUMNS)}
     yield Comparison(
         target="postgres.actions",
         keys=len(told),
@@ -233,10 +243,10 @@ def compare_actions(
                 target="postgres.actions",
                 key="|".join(key),
                 expected=str(told.get(key, NOTHING)),
-                found=str(found.get(key, NOTHING)),
+                found=str(kept.get(key, NOTHING)),
             )
-            for key in sorted(told.keys() | found.keys())
-            if told.get(key) != found.get(key)
+            for key in sorted(told.keys() | kept.keys())
+            if told.get(key) != kept.get(key)
         ],
     )
 

@@ -24,6 +24,7 @@ from streamgauge.cli.verify import (
 from streamgauge.cli.verify.anomalies import Minutes
 from streamgauge.cli.verify.cells import Cell, CellKey
 from streamgauge.cli.verify.config import VerifyConfig
+from streamgauge.cli.verify.exclusions import Exclusions
 from streamgauge.cli.verify.experiments import Experiments
 from streamgauge.cli.verify.log import Log, Offsets
 from streamgauge.cli.verify.postgres import Tables
@@ -61,6 +62,7 @@ class Expected:
     users: Users | None = None  # likewise
     minutes: Minutes | None = None
     sessions: Sessions | None = None
+    exclusions: Exclusions | None = None
 
     def kept(self, cells: Mapping[CellKey, Cell]) -> dict[CellKey, Cell]:
         """The cells that can be compared."""
@@ -142,8 +144,10 @@ class Targets:
             yield from self._compare_minutes(expected.minutes, codec)
         if self.tables and expected.experiments:  # no events come any more
             yield from anomalies.compare_anomalies(self._config, self.log, codec, self.tables)
-        if expected.experiments:
-            yield from anomalies.compare_actions(self._config, self.log, codec, self.tables)
+        if expected.experiments and expected.exclusions:
+            yield from anomalies.compare_actions(
+                expected.exclusions, self._config, self.log, codec, self.tables
+            )
         if expected.experiments:
             yield from experiment_targets.compare_experiments(
                 expected.experiments, self._config, self.log, codec, self.tables

@@ -19,6 +19,7 @@ from streamgauge.cli.verify.archive import Archive, Range
 from streamgauge.cli.verify.config import VerifyConfig
 from streamgauge.cli.verify.decode import EventDecoder
 from streamgauge.cli.verify.errors import CutNotCoveredError
+from streamgauge.cli.verify.exclusions import Exclusions, rows_of
 from streamgauge.cli.verify.experiments import Experiments
 from streamgauge.cli.verify.recompute import AGENT_FAILED, Raw, Recomputation
 from streamgauge.cli.verify.report import Comparison, Report
@@ -28,6 +29,7 @@ from streamgauge.cli.verify.user_flags import UserFlags
 from streamgauge.cli.verify.users import Users
 from streamgauge.cli.verify.waiting import Progress, Waiting
 from streamgauge.schemas import alerts, segments, topics
+from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.loading import load_event_module
 from streamgauge.schemas.metrics import builtin, load_definitions
 from streamgauge.schemas.segments import load_rules
@@ -56,7 +58,8 @@ class _Verification:
         self._log = self._targets.log
         self._waiting = Waiting(self._log, config.timeout, progress)
         denied = config.consent_default == "denied"
-        self._experiments = Experiments(consent_denied=denied)
+        self._exclusions = Exclusions(lateness_ms=config.lateness_ms, consent_denied=denied)
+        self._experiments = Experiments(consent_denied=denied, exclusions=self._exclusions)
         rules = load_rules(config.segments) if config.segments else segments.builtin()
         self._users = Users(rules, lateness_ms=config.lateness_ms, consent_denied=denied)
         self._sessions = Sessions(lateness_ms=config.lateness_ms, consent_denied=denied)
@@ -70,9 +73,10 @@ class _Verification:
             EventDecoder(self._targets.registry, translate.columns(everything)),
             lateness_ms=config.lateness_ms,
             consent_denied=denied,
-            folds=(self._experiments, self._users, self._sessions, self._flags),
+            folds=(self._exclusions, self._experiments, self._users, self._sessions, self._flags),
             watched=self._watched,
             settle_ms=SETTLE_MS,
+            exclusions=self._exclusions,
         )
         stack.callback(self._oracle.close)
         self._versions = frozenset(grain.version for grain in grains)
@@ -114,6 +118,7 @@ class _Verification:
             accepted=counts["accepted"],
             duplicates=counts["duplicate"],
             late=counts["late"],
+            excluded=counts["excluded"],
             rejected=self._oracle.rejected(),
             closed_only=self._closed_only,
             notes=tuple(self._notes),
@@ -133,6 +138,7 @@ class _Verification:
             is_compared=oracle.closed if self._closed_only else _always,
             experiments=None if self._closed_only else self._experiments,
             users=None if self._closed_only else self._users,
+            exclusions=self._exclusions,
             sessions=self._sessions,
             minutes=Minutes(
                 points=oracle.points(),
@@ -159,6 +165,7 @@ class _Verification:
             waiting.group(config.worker_group, points, self._log.bounds(points)[1])
         failed = (at for at, why in self._targets.reasons().items() if why == AGENT_FAILED)
         oracle.failed = frozenset(failed)
+        self._exclusions.believe(rows_of(config, self._log, Codec(self._targets.registry)))
         oracle.expect(cut)
         total, done = sum(cut.values()) - sum(self._read.values()), 0
         for chunk in self._raw(cut):

@@ -1,6 +1,7 @@
 """Anomalies on real Kafka: both stages killed again and again, nothing said twice, all proved.
 
 simulate ──> worker (kill -9) ──> anomaly-points ──> anomalies ──> Postgres
+a user   ──> excluded by a policy, until somebody undoes it
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
+from click.testing import CliRunner
 from confluent_kafka import KafkaException
 
+from streamgauge.cli import main
 from streamgauge.cli.settings import Settings
 from streamgauge.cli.stack.stack import Stack
 from streamgauge.cli.verify import verify
@@ -19,11 +22,15 @@ from streamgauge.cli.verify.log import Log
 from streamgauge.producers import RecordProducer
 from streamgauge.producers.simulator import Rates, Simulation, simulate
 from streamgauge.schemas.codec import Codec
+from streamgauge.schemas.events import Request
 from streamgauge.schemas.registry import open_registry
 from tests.pipeline.product import NO_REDIS, kill, proof_of, worker_of, yesterday
 
 EVENTS = 12_000
 KILLS, ROWS = 3, 120
+MINUTE = 60_000
+POLICY = "policies: [{detector: impossible, exclude: true}]"
+ODD = "of-another-world"
 
 
 def test_flags_survive_kills_and_are_not_repeated(
@@ -36,11 +43,17 @@ def test_flags_survive_kills_and_are_not_repeated(
         registry=registry_url,
         namespace=namespace,
         dir=tmp_path,
+        alerts=tmp_path / "alerts.yaml",
     )
+    (tmp_path / "alerts.yaml").write_text(POLICY)
     with Stack(settings, tmp_path / "stack", sinks=("postgres",)) as stack:
         client = RecordProducer(kafka=kafka, registry=registry_url, namespace=namespace)
         log, points = Log({"bootstrap.servers": kafka}), f"{namespace}.anomaly-points"
         rates = Rates(duplicates=0.01, late=0.01, broken=0.001)
+        # One user's durations cannot be: known from the third minute on, until it is undone.
+        requests(client, range(30), duration_ms=1e9)
+        undo(settings, stack)
+        requests(client, range(32, 34), duration_ms=5.0)
         # Three hours of traffic, with what the simulator's world holds: errors, slow answers.
         left = list(range(1, KILLS + 1))
 
@@ -70,6 +83,7 @@ def test_flags_survive_kills_and_are_not_repeated(
         assert not left
         report = verify(proof_of(settings))
         assert report.ok, report.text()
+        assert report.excluded == 2 * 28
         topic = f"{namespace}.anomalies"
         codec = Codec(open_registry(registry_url))
         words = [
@@ -84,3 +98,32 @@ def test_flags_survive_kills_and_are_not_repeated(
     ]
     levels = {(w["detector"], w["severity"], w["is_final"]) for w in words}
     assert {("threshold:error_rate", "red", final) for final in (False, True)} <= levels
+
+
+def requests(client: RecordProducer, minutes: range, duration_ms: float) -> None:
+    """Two in each of these minutes of the hour before the simulated traffic."""
+    for minute in minutes:
+        for half in (0, 30_000):
+            client.send_event(
+                Request(
+                    event_id=f"{ODD} {minute} {half}",
+                    user_id=ODD,
+                    timestamp=yesterday(16) + minute * MINUTE + half,
+                    duration_ms=duration_ms,
+                )
+            )
+    client.flush()
+
+
+def undo(settings: Settings, stack: Stack) -> None:
+    """Once the table has it."""
+    deadline = time.monotonic() + 120
+    where = ["--namespace", settings.namespace, "--kafka", settings.need("kafka")]
+    where += ["--postgres", settings.need("postgres"), "--registry", settings.need("registry")]
+    while time.monotonic() < deadline:
+        stack.check()
+        result = CliRunner().invoke(main, ["anomalies", "undo", "", "--by", "ada", *where])
+        if result.exit_code == 0:
+            return
+        time.sleep(0.2)
+    raise AssertionError(result.output)
