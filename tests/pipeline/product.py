@@ -13,10 +13,13 @@ NO_REDIS = "redis://127.0.0.1:1"
 """For products that write to none."""
 
 
+TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+"""The same day for a whole run, though midnight may be in it."""
+
+
 def yesterday(hour: int) -> int:
     """In milliseconds: a simulated day's traffic goes by its hours, a test must not."""
-    today = datetime.now(UTC).replace(hour=hour, minute=0, second=0, microsecond=0)
-    return int((today - timedelta(days=1)).timestamp() * 1000)
+    return int((TODAY - timedelta(days=1) + timedelta(hours=hour)).timestamp() * 1000)
 
 
 def kill(child: Child) -> None:

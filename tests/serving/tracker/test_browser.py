@@ -28,6 +28,16 @@ PAGE = Path(__file__).parents[3] / "examples" / "tracker" / "index.html"
 SECRETS = ("ann@secret.example", "typed-secret", "password-secret")
 DEADLINE = 90.0
 WEIGHTS = {"round": 0.5, "exact": 0.5}
+EXPECTED = {
+    "search": 3,  # each page says so as it loads
+    "experiment_exposure": 3,
+    "page_view": 5,
+    "link_click": 2,
+    "button_click": 6,  # buy three times, subscribe, go, no; not the fourth buy
+    "form_submit": 2,
+    "consent_change": 1,
+}
+"""Of each kind, but for those that come as often as a page is left."""
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -193,19 +203,20 @@ def test_what_is_done_on_a_page_is_in_the_topic_and_nothing_that_was_typed(
             await visit(browser)
 
     asyncio.run(run())
-    found = events()
+    # What a page sends as it goes may be on its way.
+    deadline = time.monotonic() + DEADLINE
+    while True:
+        found = events()
+        # Twice on the way is possible, when an answer is late; the id is the same.
+        distinct = list({event["event_id"]: event for event in found}.values())
+        counts = Counter(map(kind, distinct)) - Counter({"page_time": 99, "web_vitals": 99})
+        painted = any(float(figures.get("lcp_ms") or 0) > 0 for figures in vitals_of(distinct))
+        if (counts == EXPECTED and painted) or time.monotonic() > deadline:
+            break
+        time.sleep(0.5)
+    assert counts == EXPECTED
+    assert painted
     assert not [secret for secret in SECRETS if secret in json.dumps(found, default=str)]
-    # Twice on the way is possible, when an answer is late; the id is the same.
-    distinct = list({event["event_id"]: event for event in found}.values())
-    assert Counter(map(kind, distinct)) - Counter({"page_time": 99, "web_vitals": 99}) == {
-        "search": 3,  # each page says so as it loads
-        "experiment_exposure": 3,
-        "page_view": 5,
-        "link_click": 2,
-        "button_click": 6,  # buy three times, subscribe, go, no; not the fourth buy
-        "form_submit": 2,
-        "consent_change": 1,
-    }
     views = [event["page_url"] for event in distinct if event["event_type"] == "page_view"]
     paths = ["/?utm_source=mail", "/shoes", "/", "/find", "/no"]
     assert views == [f"{site}{path}" for path in paths]
@@ -216,8 +227,6 @@ def test_what_is_done_on_a_page_is_in_the_topic_and_nothing_that_was_typed(
     for seen_variant in (event for event in distinct if event.get("variant")):
         user = seen_variant["anonymous_id"]
         assert seen_variant["variant"] == assign("price-tag", user, WEIGHTS.items())
-    vitals = [dict_of(event) for event in distinct if event.get("name") == "web_vitals"]
-    assert any(float(figures.get("lcp_ms") or 0) > 0 for figures in vitals)
     elements = {event["element_id"] for event in distinct if event.get("element_id")}
     assert elements == {
         "to-shoes",
@@ -235,5 +244,6 @@ def kind(event: dict[str, Any]) -> str:
     return str(event.get("name") or event["event_type"])
 
 
-def dict_of(event: dict[str, Any]) -> dict[str, str]:
-    return {one["key"]: one["value"] for one in event["properties"]}
+def vitals_of(events: list[dict[str, Any]]) -> list[dict[str, str]]:
+    found = [event["properties"] for event in events if event.get("name") == "web_vitals"]
+    return [{one["key"]: one["value"] for one in properties} for properties in found]
