@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 
-M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # of glibc's mallopt
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's mallopt
 
 
 def ignore_messages() -> None:
@@ -16,13 +16,15 @@ def ignore_messages() -> None:
 
 
 def bound() -> None:
-    """Return what large arrays held at once.
+    """Keep what arrays of a batch held for the next batch, return what greater ones held.
 
-    glibc raises the threshold to 32 MB by itself and keeps what was freed, in a heap for each
-    thread: 600 MB at the end of a replay of a million events, against 340. A mapping costs page
-    faults, though: 0.9 µs a record where batches are of 50,000.
+    A mapping of its own costs a page fault for each 4 KB: a fifth to a third of all CPU where
+    every array of more than 256 KB had one. But glibc raises the threshold to 32 MB by itself and
+    keeps what was freed, in a heap for each thread: 600 MB at the end of a replay of a million
+    events, against 340. From 4 MB on, numpy asks for huge pages, and a mapping costs little.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 256 << 10)
-        mallopt(M_ARENA_MAX, 2)
+        mallopt(M_MMAP_THRESHOLD, 4 << 20)
+        mallopt(M_TRIM_THRESHOLD, 64 << 20)
+        mallopt(M_ARENA_MAX, 1)
