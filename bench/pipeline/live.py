@@ -25,7 +25,7 @@ from redis import Redis
 
 from bench.context import Context, say
 from bench.pipeline import traffic
-from bench.pipeline.product import Product, rows_out
+from bench.pipeline.product import Product, rows_out, start_experiments
 from bench.pipeline.traffic import Record
 from streamgauge.cli.verify import VerifyConfig, verify
 from streamgauge.producers.records import RecordProducer
@@ -75,6 +75,7 @@ def flow(
     records = list(traffic.records(context.registry, 0, count, per_minute=rate * 60))
     namespace = f"live-{rate}"
     with Product(context, namespace) as product:
+        start_experiments(context, namespace)
         worker, sink = product.worker("worker", *worker_flags), product.sink("redis", *sink_flags)
         running = [worker, sink]
         if tables:

@@ -21,6 +21,7 @@ from urllib.request import urlopen
 import psutil
 import psycopg
 
+from bench import events
 from bench.context import CACHE, Context
 from streamgauge.cli.settings import Settings
 from streamgauge.cli.stack import process
@@ -28,8 +29,15 @@ from streamgauge.cli.stack.lag import Broker
 from streamgauge.cli.stack.postgres import LocalPostgres
 from streamgauge.cli.stack.redis import LocalRedis
 from streamgauge.cli.stack.supervisor import streamgauge
+from streamgauge.schemas import control
+from streamgauge.schemas.codec import Codec
+from streamgauge.schemas.experiments import Experiment, load_experiment
+from streamgauge.schemas.registry import open_registry
 from streamgauge.schemas.topics import create_topics, qualified
 from streamgauge.sinks.runner import schema_name
+
+EXPERIMENTS = Path(__file__).with_name("experiments")
+"""Three, with CUPED, of what the traffic exposes."""
 
 _SAMPLE = re.compile(r"^(\w+)(?:{(.*)})? (\S+)$", re.MULTILINE)
 
@@ -208,6 +216,19 @@ class Product:
         running = Running(name=name, popen=popen, port=port, log=log)
         self.processes[name] = running
         return running
+
+
+def start_experiments(context: Context, namespace: str) -> None:
+    """Before the first event, so that all exposures count."""
+    kafka, codec = {"bootstrap.servers": context.kafka.bootstrap}, Codec(open_registry(context.registry))
+    for file in sorted(EXPERIMENTS.glob("*.yaml")):
+        begun = Experiment(
+            definition=load_experiment(file),
+            state="running",
+            started_at=events.START,
+            version=1,
+        )
+        control.publish(kafka, namespace, codec, begun.control())
 
 
 def rows_out(worker: Running) -> Counter[str]:

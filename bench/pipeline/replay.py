@@ -16,7 +16,7 @@ import psutil
 
 from bench.context import Context, say
 from bench.pipeline import traffic
-from bench.pipeline.product import Product, rows_out
+from bench.pipeline.product import Product, rows_out, start_experiments
 from streamgauge.cli.verify.log import Log
 from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.registry import open_registry
@@ -108,6 +108,7 @@ def _source(context: Context, events: int) -> str:
     """A topic with so many events."""
     namespace = f"{SOURCE}-{events}"
     create_topics({"bootstrap.servers": context.kafka.bootstrap}, namespace, partitions=4)
+    start_experiments(context, namespace)
     traffic.fill(context.kafka.bootstrap, context.registry, namespace, 0, events)
     return qualified(namespace, EVENTS.name)
 

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from itertools import islice
 
 from bench import events
+from streamgauge.producers.assignment import variant
 from streamgauge.producers.records import RecordProducer
 from streamgauge.producers.simulator.encoding import EventEncoder
+from streamgauge.producers.simulator.experiments import ARMS
 from streamgauge.producers.simulator.world import World
 from streamgauge.schemas.registry import open_registry
 
@@ -82,4 +84,6 @@ def _chunk(
     for event, user, timestamp in islice(rows, begin, end):
         key = f"u{user:07d}"
         event |= {"user_id": key, "timestamp": timestamp}
+        if event["event_type"] == "experiment_exposure":  # the same variant again, whoever it is
+            event["variant"] = variant(event["experiment_id"], key, ARMS)
         yield key.encode(), encode(event), event["event_type"], timestamp
