@@ -102,6 +102,13 @@ def faults_of(webhooks: Sequence[Webhook], policies: Sequence[Telling]) -> Itera
     for index, name in enumerate(names):
         if name in names[:index]:
             yield ("webhooks", index, "name"), "there is already a webhook of this name"
+    named = {policy.webhook for policy in policies}
+    for index, webhook in enumerate(webhooks):
+        if not webhook.experiments and webhook.name not in named:
+            yield (
+                ("webhooks", index),
+                "nothing would be told to it: name it in a policy, or set experiments: true",
+            )
     for index, policy in enumerate(policies):
         if policy.webhook is not None and policy.webhook not in names:
             there = suggest(policy.webhook, names) if names else "the file has no webhooks"

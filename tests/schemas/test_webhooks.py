@@ -55,6 +55,7 @@ def test_policies_say_which_webhook_is_told_of_which_flag() -> None:
         ("{name: ops, url: 'https://a', secret_env: STREAMGAUGE_X}", "begin with STREAMGAUGE_"),
         ("{name: ops}", ":4: webhook ops: url is missing"),
         ("{name: first, url: 'https://a'}", ":4: webhook first: there is already a webhook"),
+        ("{name: ops, url: 'https://a'}", ":4: webhook ops: nothing would be told to it"),
         ("{name: Ops, url: 'https://a'}", "name is 'Ops'"),
         ("{name: ops, url: 'https://a', retry_minutes: -1}", "retry_minutes is -1"),
     ],
