@@ -64,9 +64,6 @@ class Accepted:
     def of(frame: pl.DataFrame, fates: Fates) -> Accepted:
         """What the fates leave of a batch."""
         wanted = fates.verdict == fate.ACCEPTED
-        place = pl.DataFrame({"watermark": fates.watermark})
-        ticks = frame.select("partition", "offset", "control").hstack(place)
-        marked = ticks.filter(pl.Series(fates.verdict == fate.IS_TICK)).drop_nulls("control")
         partition = frame["partition"].to_numpy()
         first = firsts(partition).nonzero()[0]
         partitions = partition[first].tolist()
@@ -79,15 +76,7 @@ class Accepted:
             watermark=fates.watermark[wanted],
             watermarks={p: fates.watermarks[p] for p in partitions},
             began=began,
-            controls=tuple(
-                Placed(
-                    partition=partition,
-                    offset=offset,
-                    control=controls.of_text(text),
-                    watermark=watermark,
-                )
-                for partition, offset, text, watermark in marked.iter_rows()
-            ),
+            controls=_controls(frame, fates),
         )
 
     def of_partitions(self, partitions: set[int]) -> Accepted:
@@ -130,6 +119,23 @@ class Accepted:
             controls=self.controls,
             left_out=None if self.left_out is None else self.left_out[wanted],
         )
+
+
+def _controls(frame: pl.DataFrame, fates: Fates) -> tuple[Placed, ...]:
+    """The markers among the ticks of a batch."""
+    ticks = (fates.verdict == fate.IS_TICK).nonzero()[0]
+    if not len(ticks):
+        return ()
+    rows = frame[ticks].select("partition", "offset", "control").iter_rows()
+    return tuple(
+        Placed(
+            partition=partition, offset=offset, control=controls.of_text(text), watermark=watermark
+        )
+        for (partition, offset, text), watermark in zip(
+            rows, fates.watermark[ticks].tolist(), strict=True
+        )
+        if text is not None
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

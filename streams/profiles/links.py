@@ -21,6 +21,8 @@ SCHEMA = {
     "linked_at": pl.Int64(),
 }
 
+NO_PAIRS = pl.DataFrame(schema=SCHEMA)
+
 
 def _earliest(run: Run) -> Run:
     starts = firsts(run.key).nonzero()[0]
@@ -38,16 +40,17 @@ NO_LINKS = Runs(dtypes=(np.int32, object, object, np.int64), fold=_earliest)
 
 def of_events(known: Runs, frame: pl.DataFrame) -> tuple[Runs, pl.DataFrame]:
     """With the pairs of these events; and those that are new, or earlier than known."""
+    mine = frame["event_type"] == "identify"
+    if not mine.any():
+        return known, NO_PAIRS
     pairs = (
-        frame.filter(
-            pl.col("event_type") == "identify",
-            pl.col("user_id").is_not_null() & pl.col("anonymous_id").is_not_null(),
-        )
+        frame.filter(mine)
+        .drop_nulls(["user_id", "anonymous_id"])
         .group_by("partition", "anonymous_id", "user_id", maintain_order=True)
         .agg(linked_at=pl.col("timestamp").min())
     )
     if not pairs.height:
-        return known, pairs.cast(SCHEMA)  # type: ignore[arg-type]
+        return known, NO_PAIRS
     before = np.full(pairs.height, np.iinfo(np.int64).max)
     which, columns = known.find(_keys(pairs))
     np.minimum.at(before, which, columns[-1])

@@ -127,7 +127,8 @@ def arrived(
     offset = frame["offset"].to_numpy()
     earliest = np.minimum.reduceat(frame["timestamp"].to_numpy(), first).tolist()
     numbers = partition[first].tolist()
-    mine = frame.filter(identifiable)
+    wanted = frame.select(identifiable).to_series()
+    mine = frame if wanted.all() else frame.filter(wanted)
     found = _of_events(mine, conversions)
     users = found.run
     return Arrived(
