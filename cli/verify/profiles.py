@@ -21,6 +21,8 @@ POINTS = {
 }  # fmt: skip
 LIKES = {"content_interaction": 3, "course_interaction": 2, "learning_session": 3, "feed_click": 1}
 LARGEST = 1e9
+FULL = sum(2 ** (-age / 8) for age in range(1024))
+"""The weights of all days, if each had a point; a day counts half after eight."""
 
 User = tuple[int, str]
 """Partition, and user_id or anonymous_id."""
@@ -193,7 +195,6 @@ class Profile:
         streak = 0
         while last - streak in self.days:
             streak += 1
-        total = sum(2 ** (-age / 8) for age in range(1024))
         events = sum(self.hours.values())
         return {
             "first_seen": self.first_seen,
@@ -205,7 +206,7 @@ class Profile:
             "active_days_28": month,
             "days_since_last_seen": max(day - last, 0),
             "engagement_score": score,
-            "learning_velocity": faded["learning"] / 1000 / total if learner else None,
+            "learning_velocity": faded["learning"] / 1000 / FULL if learner else None,
             "dropout_risk": self._risk(day, faded, week, month) if learner else None,
             "avg_session_seconds": _mean(self.sums["session_ms"] / 1000, count["sessions"]),
             "avg_quiz_score": _mean(self.sums["quiz_score"] / 1e6, count["quizzes_scored"]),

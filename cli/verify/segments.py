@@ -7,6 +7,7 @@ a second time, from `schemas/expressions.py`.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -73,11 +74,9 @@ class Membership:
 
     def hour(self, partition: int, at: int) -> None:
         """After everybody was looked at."""
+        members = Counter(name for place, _, name in self._open if place == partition)
         for segment in self._in_force(partition).segments:
-            members = sum(
-                place == partition and name == segment.name for place, _, name in self._open
-            )
-            self.counts[segment.name, at, partition] = members
+            self.counts[segment.name, at, partition] = members[segment.name]
 
     def change(
         self, partition: int, control: Control, at: int, everybody: Iterable[tuple[str, Fields]]
@@ -121,11 +120,11 @@ class Membership:
     ) -> None:
         enters = holds(segment.enter, fields)
         leaves = holds(segment.leave, fields) if segment.rule.leave else not enters
-        reason = _reason(segment.fields, fields, change)
-        if (partition, user, segment.name) in self._open:
-            if leaves:
-                self._leave(partition, user, segment, at, reason)
-        elif enters and not leaves:
+        is_in = (partition, user, segment.name) in self._open
+        if is_in and leaves:
+            self._leave(partition, user, segment, at, _reason(segment.fields, fields, change))
+        elif not is_in and enters and not leaves:
+            reason = _reason(segment.fields, fields, change)
             key = StayKey(user, segment.name, at)
             self._open[partition, user, segment.name] = key
             self.stays.pop(key, None)
