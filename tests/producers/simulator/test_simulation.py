@@ -92,7 +92,8 @@ def test_the_events_end_about_now_and_never_after(client):
     before = int(time.time() * 1000)
     truth = simulate(client, Simulation(events=5000, span_ms=3_600_000))
     assert before - 3_600_000 <= truth.first_timestamp
-    assert before - 900_000 < truth.last_timestamp <= int(time.time() * 1000)
+    # How near depends on how busy the hour is: a quarter of an hour is not rare after midnight.
+    assert before - 1_800_000 < truth.last_timestamp <= int(time.time() * 1000)
 
 
 def test_event_time_never_overtakes_the_clock():
