@@ -148,22 +148,22 @@ def _reason(names: Iterable[str], fields: Fields, change: str | None) -> str:
 def holds(expression: Expression, fields: Fields) -> bool:
     """Whether a condition holds for one user."""
     match expression:
-        case Field(name):
-            return fields[name] is True
-        case Not(condition):
-            return not holds(condition, fields)
+        case Comparison(operator, left, right):
+            one, two = _value(left, fields), _value(right, fields)
+            return one is not None and two is not None and _COMPARE[operator](one, two)
         case Junction("and", conditions):
             return all(holds(condition, fields) for condition in conditions)
         case Junction(_, conditions):
             return any(holds(condition, fields) for condition in conditions)
+        case Not(condition):
+            return not holds(condition, fields)
+        case Field(name):
+            return fields[name] is True
         case Absence(of, negated):
             return (fields[of.name] is None) is not negated
         case Among(value, options, negated):
             found = _value(value, fields)
             return found is not None and (found in options) is not negated
-        case Comparison(operator, left, right):
-            one, two = _value(left, fields), _value(right, fields)
-            return one is not None and two is not None and _COMPARE[operator](one, two)
 
 
 def _value(value: Value, fields: Fields) -> Any:
