@@ -8,6 +8,7 @@ order of time.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -79,10 +80,11 @@ class Moves:
 
     def net(self) -> dict[tuple[int, str], int]:
         """By partition and segment: how many more are in it."""
-        sums = self.frame.group_by("partition", "segment").agg(
-            net=pl.when("is_member").then(1).otherwise(-1).sum()
-        )
-        return {(partition, segment): net for partition, segment, net in sums.iter_rows()}
+        columns = (self.frame[name].to_list() for name in ("partition", "segment", "is_member"))
+        sums: Counter[tuple[int, str]] = Counter()
+        for partition, segment, is_member in zip(*columns, strict=True):
+            sums[partition, segment] += 1 if is_member else -1
+        return sums
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,48 +141,38 @@ class Pairs:
         with_values: bool,
     ) -> Moves:
         """As they are told; `moved` are the places of the rows in `profiles`."""
+        rows = moved[self.row]
         bounds = np.searchsorted(self.segment, np.arange(len(self.segments) + 1)).tolist()
-        parts = []
-        for place, segment in enumerate(self.segments):
-            mine = slice(bounds[place], bounds[place + 1])
-            if mine.start == mine.stop:
-                continue
-            rows = profiles[moved[self.row[mine]]]
+        reasons: list[str] = []
+        for segment, begin, end in zip(self.segments, bounds, bounds[1:], strict=False):
             fields = segment.fields if with_values else ()
-            reasons = reasons_of(rows.select(fields), rows.height, change)
-            told = pl.DataFrame(
-                {
-                    "partition": rows["partition"],
-                    "at": self.minute[mine],
-                    "user_id": rows["user_key"],
-                    "segment": segment.name,
-                    "entered_at": entered[mine],
-                    "is_member": self.is_member[mine],
-                    "reason": reasons,
-                    "rule_version": segment.version,
-                },
-                schema=SCHEMA,
-            )
-            parts.append(Moves(told))
-        return Moves.together(parts)
+            values = [profiles[field][rows[begin:end]] for field in fields]
+            reasons += reasons_of(values, end - begin, change)
+        names = pl.Series([segment.name for segment in self.segments], dtype=pl.String)
+        versions = pl.Series([segment.version for segment in self.segments], dtype=pl.String)
+        told = {
+            "partition": profiles["partition"][rows],
+            "at": self.minute,
+            "user_id": profiles["user_key"][rows],
+            "segment": names[self.segment],
+            "entered_at": entered,
+            "is_member": self.is_member,
+            "reason": reasons,
+            "rule_version": versions[self.segment],
+        }
+        return Moves(pl.DataFrame(told, schema=SCHEMA))
 
 
-def reasons_of(values: pl.DataFrame, height: int, change: str | None) -> pl.Series:
+def reasons_of(values: Sequence[pl.Series], height: int, change: str | None) -> list[str]:
     """The values behind so many moves as JSON; real numbers to six places."""
-    parts = [pl.repeat("{", height)]
-    named = [f'"change":{_json(change)}'] if change else []
+    said = [[f'"change":{_json(change)}'] * height] if change else []
     for series in values:
-        named.append(f"{_json(series.name)}:")
-        parts += [pl.lit(",".join(named)), pl.lit(_texts(series))]
-        named = [""]  # a comma before the next
-    return pl.select(pl.concat_str(*parts, pl.lit(",".join(named) + "}"))).to_series()
-
-
-def _texts(series: pl.Series) -> pl.Series:
-    """Values as JSON."""
-    known = series.unique()
-    texts = pl.Series([_json(value) for value in known], dtype=pl.String)
-    return series.replace_strict(known, texts, return_dtype=pl.String)
+        listed = series.to_list()
+        texts = {value: f"{_json(series.name)}:{_json(value)}" for value in set(listed)}
+        said.append([texts[value] for value in listed])
+    if not said:
+        return ["{}"] * height
+    return ["{" + ",".join(parts) + "}" for parts in zip(*said, strict=True)]
 
 
 def _json(value: float | str | None) -> str:
