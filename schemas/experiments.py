@@ -145,6 +145,11 @@ class Experiment:
         """To be published."""
         return Control(kind=KIND, name=self.name, version=self.version, body=self.body())
 
+    def is_over(self, watermark: int, lateness_ms: int) -> bool:
+        """Whether its days are, and no event that counts can come any more."""
+        end = self.end if self.state == "running" else None
+        return end is not None and watermark >= end + lateness_ms
+
     def stopped(self, at: int, reason: str) -> Experiment:
         """The same at its end."""
         return replace(

@@ -197,7 +197,10 @@ def build(config: WorkerConfig) -> App:
             definitions, levels, registry, source_partitions=partitions
         ),
         "results": lambda: ExperimentResults(
-            registry, partitions=partitions, may_stop=config.events_topic is None
+            registry,
+            partitions=partitions,
+            lateness_ms=config.lateness_ms,
+            may_stop=config.events_topic is None,
         ),
     }
     for name in agents:

@@ -34,6 +34,7 @@ from streamgauge.streams.experiments.names import Names
 from streamgauge.streams.experiments.observer import LEFT_OUT, Observer, readable
 from streamgauge.streams.experiments.outputs import ExposureOutputs
 from streamgauge.streams.experiments.state import State, controlled, pruned, without
+from streamgauge.streams.metrics.fate import NONE
 
 log = logging.getLogger(__name__)
 
@@ -97,10 +98,18 @@ class ExposureBranch(Branch):
         reached = dict(zip(partition[last].tolist(), offset[last].tolist(), strict=True))
         for placed in accepted.controls:
             reached[placed.partition] = max(reached.get(placed.partition, -1), placed.offset)
+        over = {
+            (number, one.name)
+            for number, watermark in accepted.watermarks.items()
+            for one in state.in_force.get(number, InForce()).active
+            if one.is_over(watermark, self._lateness)
+            and not one.is_over(state.watermarks.get(number, NONE), self._lateness)
+        }
         return replace(
             state,
             positions={**state.positions, **reached},
             watermarks={**state.watermarks, **accepted.watermarks},
+            changed=state.changed | over,
         )
 
     def _observed(self, state: State, frame: pl.DataFrame, *, replay: bool) -> State:

@@ -79,6 +79,7 @@ class Merged:
         return Look(
             experiment=experiment,
             as_of=max(watermarks),
+            watermarks=tuple(row["watermark"] for row in told if row["watermark"] is not None),
             excluded=sum(row["users"] or 0 for row in told),
             tallies=tallies,
         )
@@ -90,6 +91,8 @@ class Look:
 
     experiment: Experiment
     as_of: int
+    watermarks: tuple[int, ...]
+    """Of the source partitions that have one."""
     excluded: int
     tallies: Mapping[tuple[str, str], Tally]
     """By variant and metric."""
@@ -115,10 +118,13 @@ class Look:
         ramp = gates.ramp(self.experiment, self.as_of, rows)
         return None if ramp is None else ramp.opened
 
-    def breach(self) -> str | None:
+    def ending(self, partitions: int, lateness_ms: int) -> str | None:
         """Why the experiment is to be stopped, if it is."""
         if self.experiment.state != "running":
             return None
+        over = [self.experiment.is_over(at, lateness_ms) for at in self.watermarks]
+        if len(over) == partitions and all(over):
+            return f"its {self.experiment.definition.duration_days:g} days are over"
         for metric, _, verdicts in self._answers():
             for variant, verdict in verdicts.items():
                 if metric.stop_on_breach and verdict == BREACHED:

@@ -38,15 +38,23 @@ RESULTS_EVERY = 10.0
 
 
 class ExperimentResults(Task):
-    """Partials to results, to the end of an experiment whose guardrail is breached, and to the next
-    step of an allocation."""
+    """Partials to results, to the end of an experiment whose days are over or whose guardrail is
+    breached, and to the next step of an allocation."""
 
     topic = EXPERIMENT_PARTIALS.name
     tail = "input"
 
-    def __init__(self, registry: Registry, *, partitions: int, may_stop: bool = True) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        partitions: int,
+        lateness_ms: int = 3_600_000,
+        may_stop: bool = True,
+    ) -> None:
         """`partitions` of every topic; `may_stop`: whether the log of events is its own."""
         self._partitions, self._may_stop = partitions, may_stop
+        self._lateness = lateness_ms
         self._codec = Codec(registry)
         self._encoder = Encoder(registry, EXPERIMENT_RESULTS.name, ExperimentResult)
         self._stable = self._state = Merged()
@@ -86,7 +94,7 @@ class ExperimentResults(Task):
 
     def _decided(self, look: Look, rows: list[dict[str, Any]]) -> Iterable[Output]:
         """An end, or a raised allocation, as the command line writes it; twice changes nothing."""
-        reason = look.breach()
+        reason = look.ending(self._partitions, self._lateness)
         if reason is not None:
             log.warning("experiment %s is stopped: %s", look.experiment.name, reason)
             yield from self._published(look.experiment.stopped(look.as_of, reason))

@@ -276,6 +276,29 @@ def test_a_broken_definition_goes_to_the_dead_letters_with_what_is_wrong(kit: An
     assert list(exposures(pipeline)) == [("one", "u")], "the worker goes on"
 
 
+def test_a_partition_tells_once_more_when_an_experiment_is_over(kit: Any) -> None:
+    one = an_experiment(kit.start, "one", 0.5)
+    over = kit.start + 12 * HOUR_MS + kit.lateness
+    view = {"event_type": "page_view", "event_id": "1", "user_id": "u", "page_url": "/"}
+    log = [{**marker(one, "running", 1), "appended": kit.start}]
+    log += [{**view, "timestamp": kit.start + 5, "appended": kit.start + 5}]
+    pipeline = a_pipeline(kit, [log] * kit.partitions)
+    for at, told in ((over - 1, over - 1), (over, over), (over + 60_000, over)):
+        for partition in range(kit.partitions):
+            pipeline.append(partition, {"event_type": "tick", "timestamp": at})
+        pipeline.now += 10
+        pipeline.read(pipeline.source, dict.fromkeys(range(kit.partitions), 9))
+        pipeline.barrier(pipeline.source)
+        rows = {
+            message.key(): pipeline.codec.decode(message.value()).record
+            for log in pipeline.topics["experiment-partials"]
+            for message in log
+        }
+        definitions = [row for row in rows.values() if row["definition"]]
+        assert len(definitions) == kit.partitions
+        assert {row["watermark"] for row in definitions} == {told}
+
+
 def again(kit: Any, logs: list[list[dict[str, Any]]]) -> Experiments:
     """What verify makes of the logs."""
     fold = Experiments(consent_denied=False)

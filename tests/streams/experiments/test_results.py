@@ -49,6 +49,7 @@ metrics:
     stop_on_breach: true
 """
 VARIANTS = ("control", "b", "c")
+LATENESS = 3_600_000
 
 
 def running() -> Experiment:
@@ -175,7 +176,7 @@ def test_a_guardrail_is_breached_or_not_or_nobody_knows_yet(extra: int, verdict:
     look = guarded(extra)
     found = {r["variant"]: r["verdict"] for r in look.results() if r["role"] == "guardrail"}
     assert found == {"control": None, "b": verdict, "c": verdict}
-    assert (look.breach() is not None) == (verdict == "breached")
+    assert (look.ending(4, LATENESS) is not None) == (verdict == "breached")
 
 
 def test_nothing_is_stopped_that_has_ended() -> None:
@@ -183,7 +184,7 @@ def test_nothing_is_stopped_that_has_ended() -> None:
     rows = partials(look.experiment.stopped(START, "done"), *world(3, 10), day=2)
     ended = Merged().with_rows(rows).look("e")
     assert ended is not None
-    assert (ended.breach(), ended.experiment.reason) == (None, "done")
+    assert (ended.ending(4, LATENESS), ended.experiment.reason) == (None, "done")
 
 
 @pytest.mark.parametrize("value", [0, 1, 2**53 - 1, -(2**53)])
@@ -238,6 +239,27 @@ def test_the_worker_ends_what_its_guardrails_refuse_once_and_in_every_partition(
     task.revoke(set(range(kit.partitions)))
     task.process(message([]))
     assert not list(task.flush(300.0))
+
+
+@pytest.mark.parametrize(("hours", "is_over"), [(14 * 24 + 0.9, False), (14 * 24 + 1.1, True)])
+def test_the_worker_ends_what_is_over_once_nothing_that_counts_can_come(
+    message: Any, hours: float, is_over: bool
+) -> None:
+    registry = open_registry("mock://metrics")
+    task, codec = ExperimentResults(registry, partitions=4), Codec(registry)
+    rows = partials(running(), *slowed(0), day=14.5)
+    late = partials(running(), *slowed(0), day=hours / 24)
+    rows = [row for row in rows if row["source_partition"]]
+    rows += [row for row in late if not row["source_partition"]]
+    encoded = [codec.encode("experiment-partials", ExperimentPartial(**row)) for row in rows]
+    task.process(message(encoded[:-1]))  # not yet all that a partition says
+    assert "control" not in {output.topic for output in task.flush(100.0)}
+    task.process(message(encoded))
+    told = {output.topic: output for output in task.flush(200.0)}
+    assert ("control" in told) == is_over
+    if is_over:
+        ended = of_body("e", codec.decode(told["control"].values[0] or b"").record["body"])
+        assert (ended.state, ended.reason) == ("stopped", "its 14 days are over")
 
 
 def test_the_worker_raises_the_allocation_when_its_gates_open(kit: Any, message: Any) -> None:
