@@ -41,6 +41,10 @@ class Lookup:
         """The high watermark, not the last stable offset."""
         return self._offsets(places, OffsetSpec.latest())
 
+    def stable_ends(self, places: Iterable[Place]) -> dict[Place, int]:
+        """The last stable offset: an open transaction begins there, if it is not the end."""
+        return self._offsets(places, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
+
     def cluster(self) -> str:
         return str(self._admin.list_topics(timeout=TIMEOUT).cluster_id)
 
@@ -53,7 +57,12 @@ class Lookup:
                 found[name] = str(description.topic_id)
         return found
 
-    def _offsets(self, places: Iterable[Place], spec: OffsetSpec) -> dict[Place, int]:
+    def _offsets(
+        self,
+        places: Iterable[Place],
+        spec: OffsetSpec,
+        isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+    ) -> dict[Place, int]:
         asked = {TopicPartition(topic, partition): spec for topic, partition in places}
         if not asked:
             return {}
@@ -61,7 +70,7 @@ class Lookup:
         # a bounce of the broker every answer would be FENCED_LEADER_EPOCH.
         self._admin.list_topics(timeout=TIMEOUT)
         futures = self._admin.list_offsets(
-            asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=TIMEOUT
+            asked, isolation_level=isolation, request_timeout=TIMEOUT
         )
         found = {}
         for tp, future in futures.items():

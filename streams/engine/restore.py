@@ -6,14 +6,16 @@ Upstream: the changelogs, the input topics, checkpoints. Downstream: `Task.resum
 Invariants: a changelog is read up to the *high watermark* taken after the stable committed offsets
 were fetched, waiting for the last stable offset to pass it; stopping at the read_committed end
 would race with a transaction whose markers are still being written. Input is replayed up to the
-committed offset and not a record further. What a checkpoint holds is not read (`resumption.py`).
+committed offset and not a record further. Whoever follows the work of others takes offsets and
+ends while no transaction is under way (`at_rest`), or rows of the next one would count twice. What
+a checkpoint holds is not read (`resumption.py`).
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -124,13 +126,34 @@ class Restorer:
             time.sleep(0.1)
         return {}
 
+    def at_rest(
+        self, consumer: Consumer, changelogs: Mapping[Place, Collection[Place]]
+    ) -> tuple[dict[Place, Commit], dict[Place, int]]:
+        """What is committed of places that somebody else works on, and where their changelogs end
+        with it; without the places of which a transaction is under way."""
+        before = self.committed(consumer, changelogs)
+        logs = {log for of_place in changelogs.values() for log in of_place}
+        stable, ends = self._lookup.stable_ends(logs), self._lookup.ends(logs)
+        commits = {
+            place: commit
+            for place, commit in self.committed(consumer, changelogs).items()
+            if commit.offset >= 0
+            and commit == before[place]
+            and all(stable.get(log) == ends.get(log) for log in changelogs[place])
+        }
+        return commits, {log: ends[log] for p in commits for log in changelogs[p] if log in ends}
+
     def run(
         self,
         engine: Engine,
         commits: Mapping[Place, Commit],
         cancelled: Callable[[], bool],
+        ends: Mapping[Place, int] | None = None,
     ) -> dict[Place, int]:
-        """Restore every task for the partitions in `commits`; gives the offsets to read on from."""
+        """Restore every task for the partitions in `commits`; gives the offsets to read on from.
+
+        `ends`: of the changelogs, where others go on writing to them.
+        """
         self.progress = progress = Progress()
         lows = self._lookup.starts(commits)
         positions: dict[Place, int] = {}
@@ -150,7 +173,7 @@ class Restorer:
             topic = engine.qualified(task.topic)
             owned = {partition for name, partition in commits if name == topic}
             if owned:
-                plans.append(self._plan(task, topic, owned, commits, positions, lows))
+                plans.append(self._plan(task, topic, owned, commits, positions, lows, ends))
         progress.total = sum(plan.size() for plan in plans)
         for plan in plans:
             self._carry_out(plan, engine, cancelled)
@@ -174,11 +197,14 @@ class Restorer:
         commits: Mapping[Place, Commit],
         positions: Mapping[Place, int],
         lows: Mapping[Place, int],
+        ends: Mapping[Place, int] | None,
     ) -> Plan:
         """Take up checkpoints; what they leave out, or all where there is none, is to be read."""
         names = {changelog: qualified(self._namespace, changelog) for changelog in task.changelogs}
         places = [(name, partition) for name in names.values() for partition in owned]
-        firsts, highs = self._lookup.starts(places), self._lookup.ends(places)
+        firsts = self._lookup.starts(places)
+        highs = self._lookup.ends(places) if ends is None else ends
+        highs = {place: highs[place] for place in places if place in highs}
         if len(highs) < len(places) and any(commits[topic, p].offset >= 0 for p in owned):
             missing = ", ".join(sorted({name for name, _ in set(places) - set(highs)}))
             raise Rollback(f"the changelog {missing} is not there, although it was written")

@@ -5,6 +5,9 @@ on this machine, which a worker takes up that is started here, or is given parti
 
     every interval:   offsets O ──> last checkpoint + its tail up to O ──> checkpoint of O
 
+    changelog    rows of O ─┬─ rows of the next commit ─┬─      O is taken here, between two
+                            └ at rest                   └       transactions
+
 It is a restore, as every worker does it, and then a snapshot; in between it holds no state at all.
 
 Invariants: it commits nothing, writes nothing to Kafka, and fences nobody; a checkpoint of its own
@@ -25,9 +28,13 @@ from faust.types import TP
 from streamgauge.streams.engine.checkpointing import Capture
 from streamgauge.streams.engine.engine import Decoder, Engine
 from streamgauge.streams.engine.errors import EngineError, Unsupported
+from streamgauge.streams.engine.lookup import Place
 from streamgauge.streams.engine.restore import Cancelled, Commit, Restorer
 
 logger = logging.getLogger(__name__)
+
+PATIENCE, PAUSE = 2.0, 0.02
+"""Seconds in which a partition is looked for between two transactions, and between two looks."""
 
 
 class Standby:
@@ -77,12 +84,11 @@ class Standby:
     def _follow(self, stop: threading.Event) -> None:
         engine, resumption = self._engine, self._restorer.resumption
         assert resumption is not None
-        found = self._restorer.committed(self._consumer, self._places())
-        commits = {place: commit for place, commit in found.items() if commit.offset >= 0}
+        commits, ends = self._cut(stop)
         if not commits or commits == self._last:
             return
         try:
-            self._restorer.run(engine, commits, stop.is_set)
+            self._restorer.run(engine, commits, stop.is_set, ends)
             for task in engine.tasks:
                 task.commit()
             offsets = {TP(*place): commit.offset for place, commit in commits.items()}
@@ -93,12 +99,31 @@ class Standby:
         self._last, self._written_at = commits, time.monotonic()
         logger.info("%d checkpoints", files)
 
-    def _places(self) -> list[tuple[str, int]]:
-        """Every partition that the group reads."""
-        topics = self._consumer.list_topics(timeout=20).topics
-        names = {self._engine.qualified(task.topic) for task in self._engine.tasks}
-        return [
-            (name, partition)
-            for name in sorted(names & set(topics))
-            for partition in sorted(topics[name].partitions)
-        ]
+    def _cut(self, stop: threading.Event) -> tuple[dict[Place, Commit], dict[Place, int]]:
+        """Of each partition a commit with the ends of its changelogs; a busy one may have none."""
+        commits: dict[Place, Commit] = {}
+        ends: dict[Place, int] = {}
+        changelogs = self._changelogs()
+        begun = self._restorer.committed(self._consumer, changelogs)
+        left = {place: logs for place, logs in changelogs.items() if begun[place].offset >= 0}
+        deadline = time.monotonic() + PATIENCE
+        while left:
+            found, at = self._restorer.at_rest(self._consumer, left)
+            commits |= found
+            ends |= at
+            left = {place: logs for place, logs in left.items() if place not in found}
+            if left and (time.monotonic() > deadline or stop.wait(PAUSE)):
+                break
+        return commits, ends
+
+    def _changelogs(self) -> dict[Place, list[Place]]:
+        """Every partition that the group reads, with those of its changelogs."""
+        engine, topics = self._engine, self._consumer.list_topics(timeout=20).topics
+        return {
+            (engine.qualified(task.topic), partition): [
+                (engine.qualified(name), partition) for name in task.changelogs
+            ]
+            for task in engine.tasks
+            if engine.qualified(task.topic) in topics
+            for partition in sorted(topics[engine.qualified(task.topic)].partitions)
+        }
