@@ -6,6 +6,7 @@ equal; a mean but for the last bits of a double.
 """
 
 import json
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from math import isclose
@@ -22,6 +23,7 @@ from streamgauge.cli.verify.experiments import (
 )
 from streamgauge.cli.verify.log import Log
 from streamgauge.cli.verify.postgres import Tables
+from streamgauge.cli.verify.redis import Counters
 from streamgauge.cli.verify.report import Comparison
 from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.topics import EXPERIMENT_PARTIALS, EXPERIMENT_RESULTS, EXPOSURES
@@ -30,6 +32,8 @@ TABLES = (EXPOSURES.name, EXPERIMENT_RESULTS.name)
 """Topics that the Postgres sink reads."""
 
 _SAME = 1e-12
+_KEPT_MS = 90 * 86_400_000
+"""For so long the Redis sink keeps exposures of users that do not come back."""
 _EXPOSED = "experiment, user_id, (extract(epoch FROM exposed_at) * 1000)::bigint, variants"
 _LATEST = "experiment, metric, variant, users, mean, users_excluded"
 
@@ -38,7 +42,12 @@ Figures = tuple[int, float | None, int]
 
 
 def compare_experiments(
-    fold: Experiments, config: VerifyConfig, log: Log, codec: Codec, tables: Tables | None
+    fold: Experiments,
+    config: VerifyConfig,
+    log: Log,
+    codec: Codec,
+    tables: Tables | None,
+    counters: Counters | None,
 ) -> Iterator[Comparison]:
     """Each target; none where no experiment has been defined."""
     if not fold.definitions():
@@ -62,14 +71,20 @@ def compare_experiments(
         for row in rows(EXPERIMENT_RESULTS.name)
     }
     yield compare.rows(EXPERIMENT_RESULTS.name, figures, results, _near)
-    if tables is None:
-        return
-    rows_of = tables.select("exposures", _EXPOSED)
-    exposed = {(name, user): Shown(at, seen) for name, user, at, seen in rows_of}
-    yield compare.rows("postgres.exposures", shown, exposed)
-    rows_of = tables.select("experiment_latest", _LATEST)
-    latest = {tuple(row[:3]): tuple(row[3:]) for row in rows_of}
-    yield compare.rows("postgres.experiment_latest", figures, latest, _near)
+    if tables is not None:
+        rows_of = tables.select("exposures", _EXPOSED)
+        exposed = {(name, user): Shown(at, seen) for name, user, at, seen in rows_of}
+        yield compare.rows("postgres.exposures", shown, exposed)
+        rows_of = tables.select("experiment_latest", _LATEST)
+        latest = {tuple(row[:3]): tuple(row[3:]) for row in rows_of}
+        yield compare.rows("postgres.experiment_latest", figures, latest, _near)
+    if counters is not None:
+        there = {
+            (name, key.removeprefix("user:")) for key, name in counters.members(EXPOSURES.name)
+        }
+        kept = time.time() * 1000 - _KEPT_MS
+        wanted = {place for place, one in shown.items() if one.exposed_at > kept or place in there}
+        yield compare.rows("redis.exposures", dict.fromkeys(wanted, 1), dict.fromkeys(there, 1))
 
 
 def _partials(fold: Experiments, rows: list[dict[str, Any]]) -> Iterator[Comparison]:

@@ -150,7 +150,8 @@ class Targets:
             )
         if expected.experiments:
             yield from experiment_targets.compare_experiments(
-                expected.experiments, self._config, self.log, codec, self.tables
+                expected.experiments,
+                *(self._config, self.log, codec, self.tables, self._counters),
             )
         if expected.sessions:
             yield from session_targets.compare_sessions(

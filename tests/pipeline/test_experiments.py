@@ -24,7 +24,7 @@ from streamgauge.schemas import control
 from streamgauge.schemas.codec import Codec
 from streamgauge.schemas.experiments import KIND, of_body
 from streamgauge.schemas.registry import open_registry
-from tests.pipeline.product import NO_REDIS, kill, proof_of, worker_of
+from tests.pipeline.product import kill, proof_of, worker_of
 
 EVENTS = 2_500
 GUARDED = """
@@ -72,19 +72,19 @@ def traffic(kafka: str, registry: str, namespace: str) -> None:
 
 
 def test_an_experiment_survives_kills_of_its_worker_and_is_ended_by_its_guardrail(
-    kafka: str, postgres: str, namespace: str, registry_url: str, tmp_path: Path
+    kafka: str, postgres: str, redis_url: str, namespace: str, registry_url: str, tmp_path: Path
 ) -> None:
     settings = Settings(
         kafka=kafka,
         postgres=postgres,
-        redis=NO_REDIS,
+        redis=redis_url,
         registry=registry_url,
         namespace=namespace,
         dir=tmp_path,
     )
     guarded = tmp_path / "feed-ranking.yaml"
     guarded.write_text(GUARDED)
-    with Stack(settings, tmp_path / "stack", sinks=("postgres",)) as stack:
+    with Stack(settings, tmp_path / "stack", sinks=("postgres", "redis")) as stack:
         for file in (DEMO, guarded):
             assert streamgauge(settings, "create", str(file), "--start")[0]["state"] == "running"
         traffic(kafka, registry_url, namespace)
@@ -103,6 +103,7 @@ def test_an_experiment_survives_kills_of_its_worker_and_is_ended_by_its_guardrai
             time.sleep(0.5)
         report = verify(proof_of(settings))
     assert report.ok, report.text()
+    assert report.keys["redis.exposures"] >= 600
     verdicts = {(r["metric"], r["variant"]): r["verdict"] for r in told["results"]}
     assert verdicts["views", "treatment"] == "breached"
     rows = streamgauge(settings, "results", "quiz-hints")
