@@ -220,7 +220,8 @@ class Product:
 
 def start_experiments(context: Context, namespace: str) -> None:
     """Before the first event, so that all exposures count."""
-    kafka, codec = {"bootstrap.servers": context.kafka.bootstrap}, Codec(open_registry(context.registry))
+    kafka = {"bootstrap.servers": context.kafka.bootstrap}
+    codec = Codec(open_registry(context.registry))
     for file in sorted(EXPERIMENTS.glob("*.yaml")):
         begun = Experiment(
             definition=load_experiment(file),
