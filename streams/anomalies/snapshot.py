@@ -4,7 +4,7 @@ Every part of it is a dataclass of numbers, strings, lists and mappings, so noth
 the fields are the format.
 
 Invariants: a detector that was restored says from then on what the saved one would have said; a
-field that came later has its default in what was saved before.
+field that came `LATER` has its default in what was saved before.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
+LATER = "later"
+"""Metadata of fields that were not saved from the first."""
+
 
 def saved(state: Any) -> dict[str, Any]:
     """A dataclass as JSON values."""
@@ -24,7 +27,8 @@ def saved(state: Any) -> dict[str, Any]:
 def restored(kind: type[T], content: dict[str, Any]) -> T:
     """The dataclass that `saved` was given."""
     hints = get_type_hints(kind)
-    known = (one.name for one in fields(kind) if one.name in content)  # type: ignore[arg-type]
+    every = fields(kind)  # type: ignore[arg-type]
+    known = (one.name for one in every if one.name in content or not one.metadata.get(LATER))
     given = {name: _value(hints[name], content[name]) for name in known}
     return kind(**given)
 

@@ -26,7 +26,7 @@ from typing import Any
 from streamgauge.streams.anomalies.flag import Flag
 from streamgauge.streams.anomalies.levels import Breach, Level
 from streamgauge.streams.anomalies.series import Rates, Series
-from streamgauge.streams.anomalies.snapshot import restored, saved
+from streamgauge.streams.anomalies.snapshot import LATER, restored, saved
 
 MINUTE_MS = 60_000
 DORMANT = 1440
@@ -66,7 +66,7 @@ class Held:
 
     name: str
     level: str
-    since: int = 0
+    since: int = field(default=0, metadata={LATER: True})
     """The first minute; 0 where that was not kept."""
     breach: Breach = field(default_factory=Breach)
 
