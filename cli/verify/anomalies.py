@@ -23,7 +23,7 @@ from streamgauge.cli.verify import compare
 from streamgauge.cli.verify.cells import Bound, Cell, CellKey, canonical
 from streamgauge.cli.verify.compare import NOTHING
 from streamgauge.cli.verify.config import VerifyConfig
-from streamgauge.cli.verify.exclusions import Exclusions
+from streamgauge.cli.verify.exclusions import Exclusions, rows_of
 from streamgauge.cli.verify.log import Log
 from streamgauge.cli.verify.postgres import Tables
 from streamgauge.cli.verify.report import Comparison, Difference
@@ -191,27 +191,16 @@ def compare_anomalies(
         (series, detector, started): (id_, started, *rest)
         for series, detector, id_, started, *rest in tables.select("anomalies", _COLUMNS)
     }
-    differences = [
-        Difference(
-            target="postgres.anomalies",
-            key="|".join(map(str, key)),
-            expected=str(told.get(key, NOTHING)),
-            found=str(found.get(key, NOTHING)),
-        )
-        for key in sorted(told.keys() | found.keys())
-        if told.get(key) != found.get(key)
-    ]
-    yield Comparison(target="postgres.anomalies", keys=len(told), differences=differences)
+    yield compare.rows("postgres.anomalies", told, found)
 
 
 def compare_actions(
     exclusions: Exclusions, config: VerifyConfig, log: Log, codec: Codec, tables: Tables | None
 ) -> Iterator[Comparison]:
     """Each action is of a flag of its user, and ends with it; the table is the topic."""
-    topic = config.topic(ACTIONS.name)
-    if not log.exists(topic):
+    if not log.exists(config.topic(ACTIONS.name)):
         return
-    rows = [codec.decode(value).record for value in log.last_values(topic).values()]
+    rows = rows_of(config, log, codec)
     flags = {}
     for value in log.last_values(config.topic(ANOMALIES.name)).values():
         row = codec.decode(value).record
@@ -235,20 +224,7 @@ def compare_actions(
         return
     told = {(r["action"], r["user_id"], r["anomaly_id"]): tuple(r[n] for n in _ACTED) for r in rows}
     kept = {tuple(row[:3]): tuple(row[3:]) for row in tables.select("actions", _ACTION_COLUMNS)}
-    yield Comparison(
-        target="postgres.actions",
-        keys=len(told),
-        differences=[
-            Difference(
-                target="postgres.actions",
-                key="|".join(key),
-                expected=str(told.get(key, NOTHING)),
-                found=str(kept.get(key, NOTHING)),
-            )
-            for key in sorted(told.keys() | kept.keys())
-            if told.get(key) != kept.get(key)
-        ],
-    )
+    yield compare.rows("postgres.actions", told, kept)
 
 
 def values(grain: Grain, *parts: bytes) -> dict[str, Cell]:
