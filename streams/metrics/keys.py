@@ -45,3 +45,19 @@ def firsts(key: Array) -> Array:
     first = np.ones(len(key), bool)
     np.not_equal(key[1:], key[:-1], out=first[1:])
     return first
+
+
+def distinct(values: Array) -> Array:
+    """Each value once, sorted; a fraction of what `np.unique` costs, which hashes before it sorts."""
+    ordered = np.sort(values)
+    return ordered[firsts(ordered)]
+
+
+def among(values: Array, known: Array) -> Array:
+    """Which of the values are among these, which are sorted."""
+    if not len(known):
+        return np.zeros(len(values), bool)
+    at = np.searchsorted(known, values)
+    at[at == len(known)] = 0
+    found: Array = known.take(at) == values
+    return found
