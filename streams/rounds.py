@@ -20,7 +20,8 @@ Full hours are barriers, since everybody is looked at there. How to go through a
 
 M is the end of the minute: what is looked at is a user after all events of the minutes before M.
 Who had events in the last minute of a batch is looked at when the watermark reaches its end: they
-are `Rounds.waiting`, to be given with the next batch.
+are `Rounds.waiting`, to be given with the batch in which it does. Until then they gather in
+`Waiting`: a batch costs what is in it, not what its minute had before.
 
 Upstream: `branch.Accepted`, final sessions. Downstream: `users.py`. Invariants: what a user goes
 through, in which order and at which M, depends on the log alone, not on batches; of a user a round
@@ -40,6 +41,7 @@ from streamgauge.streams.metrics.keys import firsts
 Array = np.ndarray
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
+_PARTS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,33 @@ def minutes(timestamp: Array, watermark: Array) -> Array:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """Users whose minute is not over, as they came; never changed in place."""
+
+    parts: tuple[Items, ...] = ()
+
+    @property
+    def items(self) -> Items:
+        """Each user once: of a partition all have one minute, its watermark's."""
+        return _once(_joined(*self.parts)) if self.parts else Items.none()
+
+    def joined_by(self, items: Items) -> Waiting:
+        if not len(items.user):
+            return self
+        parts = self.parts if len(self.parts) < _PARTS else (self.items,)
+        return Waiting(parts=(*parts, items))
+
+    def apart(self, partitions: set[int]) -> tuple[Waiting, Waiting]:
+        """Those of these partitions, and the others."""
+        if not partitions or not self.parts:
+            return Waiting(), self
+        items = self.items
+        mine = np.isin(items.partition, sorted(partitions))
+        some, others = items.take(mine), items.take(~mine)
+        return Waiting().joined_by(some), Waiting().joined_by(others)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Round:
     """What comes next; places are those in the items."""
 
@@ -89,21 +118,21 @@ class Rounds:
     """The rounds of a batch, and who is to be looked at later."""
 
     rounds: tuple[Round, ...]
-    waiting: Items
+    waiting: Waiting
 
 
 def rounds(
     events: Items,
     finals: Items,
-    waiting: Items,
+    waiting: Waiting,
     before: Mapping[int, int],
     after: Mapping[int, int],
 ) -> Rounds:
     """All of a batch; `before` and `after` are watermarks of the partitions in it, or at first the
     first one."""
-    here = np.isin(waiting.partition, list(after))
-    elsewhere, waiting = waiting.take(~here), waiting.take(here)
-    every = _joined(events, finals, waiting)
+    ended = {p for p, at in after.items() if at // MINUTE_MS > before[p] // MINUTE_MS}
+    over, waiting = waiting.apart(ended)
+    every = _joined(events, finals, over.items)
     hour = every.minute // HOUR_MS
     base = {p: before[p] // HOUR_MS for p in after}
     last = {p: after[p] // HOUR_MS for p in after}
@@ -111,10 +140,10 @@ def rounds(
     order = np.lexsort((every.minute, every.user, stage))
     generation = _generation(order, stage, every)
     ends = every.minute + MINUTE_MS
-    over = ends <= _spread(after, every.partition)
+    passed = ends <= _spread(after, every.partition)
     is_event = np.ones(len(stage), bool)
     is_event[len(events.user) : len(events.user) + len(finals.user)] = False
-    to_look = is_event & over & (ends % HOUR_MS != 0)
+    to_look = is_event & passed & (ends % HOUR_MS != 0)
 
     found = []
     stages = max([last[p] - base[p] for p in last], default=-1) + 1
@@ -141,8 +170,8 @@ def rounds(
                     hours=hours if at == len(parts) - 1 else (),
                 )
             )
-    later = _once(every.take(is_event & ~over))
-    return Rounds(rounds=tuple(found), waiting=_joined(elsewhere, later))
+    later = _once(every.take(is_event & ~passed))
+    return Rounds(rounds=tuple(found), waiting=waiting.joined_by(later))
 
 
 def _joined(*items: Items) -> Items:

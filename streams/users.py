@@ -34,7 +34,7 @@ from streamgauge.streams.engine.task import Output
 from streamgauge.streams.metrics.fate import NONE
 from streamgauge.streams.profiles.feed import Profiles
 from streamgauge.streams.profiles.profiles import Finals
-from streamgauge.streams.rounds import MINUTE_MS, Items, Rounds, minutes, rounds
+from streamgauge.streams.rounds import MINUTE_MS, Items, Round, Waiting, minutes, rounds
 from streamgauge.streams.segments.membership import Membership
 from streamgauge.streams.sessions.branch import SessionBranch
 from streamgauge.streams.sessions.sessions import Settings
@@ -52,12 +52,12 @@ class Time:
     """How far partitions are, and whom to look at when their minute is over."""
 
     watermarks: Mapping[int, int] = field(default_factory=dict)
-    waiting: Items = field(default_factory=Items.none)
+    waiting: Waiting = field(default_factory=Waiting)
 
     def without(self, partitions: set[int]) -> Time:
         return Time(
             watermarks={p: at for p, at in self.watermarks.items() if p not in partitions},
-            waiting=self.waiting.take(~np.isin(self.waiting.partition, sorted(partitions))),
+            waiting=self.waiting.apart(partitions)[1],
         )
 
 
@@ -220,11 +220,11 @@ class Users(Branch):
         """Round by round."""
         found = self._rounds(frame, watermark, finals.items, after)
         number = np.zeros(frame.height, np.int64)
-        for place, one in enumerate(found.rounds):
+        for place, one in enumerate(found):
             number[one.events] = place
         digest = self._profiles.digest(frame, number)
         parts = {int(part.round[0]): part for part in digest.parts()}
-        for place, one in enumerate(found.rounds):
+        for place, one in enumerate(found):
             if place in parts:
                 self._profiles.step(parts[place])
             self._profiles.sessions(finals.take(one.finals).sessions)
@@ -235,7 +235,6 @@ class Users(Branch):
                 everybody = self._profiles.keys_of(partition)
                 at = np.full(len(everybody), hour)
                 self._look(everybody, at, ((partition, hour),), quiet)
-        self._time = Time(watermarks={**self._time.watermarks, **after}, waiting=found.waiting)
 
     def _look(
         self, keys: Array, at: Array, hours: tuple[tuple[int, int], ...], quiet: bool
@@ -250,8 +249,7 @@ class Users(Branch):
         frame, watermark = self._known(accepted)
         after = {p: at for p, at in accepted.watermarks.items() if at != NONE}
         self._begin(accepted)
-        found = self._rounds(frame, watermark, Items.none(), after)
-        self._time = Time(watermarks={**self._time.watermarks, **after}, waiting=found.waiting)
+        self._rounds(frame, watermark, Items.none(), after)
         for part in self._profiles.digest(frame).parts():
             self._profiles.step(part)
         self._profiles.linked(frame)
@@ -259,14 +257,18 @@ class Users(Branch):
 
     def _rounds(
         self, frame: pl.DataFrame, watermark: Array, finals: Items, after: Mapping[int, int]
-    ) -> Rounds:
+    ) -> tuple[Round, ...]:
+        """The rounds of a piece, and time goes on."""
         partition = frame["partition"].to_numpy()
         events = Items(
             partition=partition,
             user=user_keys(frame["user_key"], partition),
             minute=minutes(frame["timestamp"].to_numpy(), watermark),
         )
-        return rounds(events, finals, self._time.waiting, self._time.watermarks, after)
+        before = self._time.watermarks
+        found = rounds(events, finals, self._time.waiting, before, after)
+        self._time = Time(watermarks={**before, **after}, waiting=found.waiting)
+        return found.rounds
 
     def _begin(self, accepted: Accepted) -> None:
         """From the first watermark of a partition on, full hours are looked at."""
@@ -326,7 +328,7 @@ class _Over:
 
 
 def _packed(time: Time, partition: int) -> bytes:
-    mine = time.waiting.take(time.waiting.partition == partition)
+    mine = time.waiting.apart({partition})[0].items
     waiting = pl.DataFrame({"user": mine.user, "minute": mine.minute})
     return packing.packed({"waiting": waiting}, time.watermarks.get(partition))
 
@@ -334,11 +336,11 @@ def _packed(time: Time, partition: int) -> bytes:
 def _unpacked(time: Time, partition: int, part: memoryview) -> Time:
     frames, watermark = packing.unpacked(part)
     table = frames["waiting"]
-    was = time.waiting
     waiting = Items(
-        partition=np.append(was.partition, np.full(table.height, partition, np.int32)),
-        user=np.append(was.user, table["user"].to_numpy()),
-        minute=np.append(was.minute, table["minute"].to_numpy()),
+        partition=np.full(table.height, partition, np.int32),
+        user=table["user"].to_numpy(),
+        minute=table["minute"].to_numpy(),
     )
     known = {} if watermark is None else {partition: watermark}
-    return Time(watermarks={**time.watermarks, **known}, waiting=waiting)
+    watermarks = {**time.watermarks, **known}
+    return Time(watermarks=watermarks, waiting=time.waiting.joined_by(waiting))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamgauge.streams.metrics.fate import NONE
-from streamgauge.streams.rounds import HOUR_MS, MINUTE_MS, Items, minutes, rounds
+from streamgauge.streams.rounds import HOUR_MS, MINUTE_MS, Items, Waiting, minutes, rounds
 
 T = 1_760_000_400_000 // HOUR_MS * HOUR_MS
 
@@ -40,7 +40,7 @@ def through(log: Log, sizes: list[int]) -> dict[tuple[int, int], list[tuple[str,
     """The same by rounds of batches of these sizes."""
     happened: dict[tuple[int, int], list[tuple[str, int]]] = defaultdict(list)
     users = {(p, u) for p, u, _ in log}
-    waiting, marks = Items.none(), dict[int, int]()
+    waiting, marks = Waiting(), dict[int, int]()
     at = number = 0
     while at < len(log):
         batch = sorted(log[at : at + sizes[number % len(sizes)]], key=lambda row: row[0])
@@ -104,16 +104,34 @@ def test_finals_come_before_their_minutes_end_is_looked_at() -> None:
         )
 
     after: Mapping[int, int] = {0: T + 9 * MINUTE_MS}
-    found = rounds(items(1, 3, 9), items(3, 4), items(1), {0: T + MINUTE_MS}, after)
+    waiting = Waiting().joined_by(items(1))
+    found = rounds(items(1, 3, 9), items(3, 4), waiting, {0: T + MINUTE_MS}, after)
     told = [
         (r.events.tolist(), r.finals.tolist(), ((r.looked.minute - T) // MINUTE_MS).tolist())
         for r in found.rounds
     ]
     assert told == [([0], [], [1]), ([1], [0], [3]), ([], [1], []), ([2], [], [])]
-    assert ((found.waiting.minute - T) // MINUTE_MS).tolist() == [9]
+    assert ((found.waiting.items.minute - T) // MINUTE_MS).tolist() == [9]
 
 
 def test_time_that_passes_brings_its_hours() -> None:
     none = Items.none()
-    found = rounds(none, none, none, {0: T + 1}, {0: T + 3 * HOUR_MS})
+    found = rounds(none, none, Waiting(), {0: T + 1}, {0: T + 3 * HOUR_MS})
     assert [r.hours for r in found.rounds] == [((0, T + n * HOUR_MS),) for n in (1, 2, 3)]
+
+
+def test_within_a_minute_users_gather_and_nobody_is_looked_at() -> None:
+    waiting, wm = Waiting(), {0: T}
+    for batch in range(200):  # more than are kept apart
+        some = Items(
+            partition=np.zeros(2, np.int32),
+            user=np.array([batch % 7, 9], np.uint64),
+            minute=np.full(2, T),
+        )
+        found = rounds(some, Items.none(), waiting, wm, {0: T + batch})
+        assert not any(len(one.looked.user) for one in found.rounds)
+        waiting, wm = found.waiting, {0: T + batch}
+    none = Items.none()
+    found = rounds(none, none, waiting, wm, {0: T + MINUTE_MS})
+    assert [sorted(r.looked.user.tolist()) for r in found.rounds] == [[0, 1, 2, 3, 4, 5, 6, 9]]
+    assert not found.waiting.parts
