@@ -48,18 +48,19 @@ ACTIONS_READ = (
 
 
 class Lookup:
-    """Known texts as their places; any other is -1."""
+    """Hashes of known texts as their places; any other is -1, or what is said."""
 
-    def __init__(self, texts: Iterable[str]) -> None:
+    def __init__(self, texts: Iterable[str], other: int = -1) -> None:
         texts = list(texts)
         hashes = of_strings(pl.Series(texts, dtype=pl.String))
         self._order = np.argsort(hashes)
         self._hashes = hashes[self._order]
+        self._other = other
 
-    def __call__(self, series: pl.Series) -> Array:
-        hashes = of_strings(series)
-        at = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
-        return np.where(self._hashes[at] == hashes, self._order[at], -1)
+    def __call__(self, hashes: Array) -> Array:
+        at = np.searchsorted(self._hashes, hashes)
+        at[at == len(self._hashes)] = 0
+        return np.where(self._hashes.take(at) == hashes, self._order.take(at), self._other)
 
 
 def _grid(types: Mapping[str, int], actions: Mapping[tuple[str, str], int]) -> Array:
@@ -72,7 +73,8 @@ def _grid(types: Mapping[str, int], actions: Mapping[tuple[str, str], int]) -> A
     return grid
 
 
-TYPE, ACTION = Lookup(TYPES), Lookup(ACTIONS_READ)
+TYPE = Lookup(TYPES, other=len(TYPES))
+ACTION = Lookup(ACTIONS_READ, other=ACTIONS_READ.index("progress"))
 DEVICE, STATUS = Lookup(DEVICES), Lookup(STATUSES)
 POINTS_OF = _grid(POINTS, ACTION_POINTS)
 GENRE_OF, CONTENT_OF = _grid(GENRE_POINTS, ACTION_POINTS), _grid(CONTENT_POINTS, {})

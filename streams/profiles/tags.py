@@ -9,7 +9,7 @@ state that was kept can still be read; adding is commutative and associative.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import polars as pl
@@ -27,6 +27,9 @@ KINDS = ("", "genre", "type", "device", "quality", "created", "completed", "day"
 PARTS = ("events", "sessions", "ms", "created", "completed")
 """What is counted of a day, beside its genres: `day:20461:genre:drama`."""
 
+_NONE = np.array([2**64 - 1], np.uint64), np.zeros(1, np.uint32)
+"""Keys and codes: the largest key, so that the search for any ends in the table."""
+
 
 class Names:
     """Texts as codes; 0 is the empty one."""
@@ -36,6 +39,7 @@ class Names:
         self._codes: dict[str, int] = {"": 0}
         self._rows = [(0, NO_DAY, 0, 0)]
         self._table = np.array(self._rows)
+        self._known: dict[str, tuple[Array, Array]] = {}
 
     def code(self, text: str) -> int:
         code = self._codes.get(text)
@@ -58,6 +62,22 @@ class Names:
     def codes(self, texts: Iterable[str]) -> Array:
         return np.array([self.code(text) for text in texts], np.uint32)
 
+    def known(self, kind: str, keys: Array, told: Callable[[Array], Iterable[str]]) -> Array:
+        """The codes of names by keys of 64 bits, of a kind of its own; texts are made only of those
+        that are new: `told` says the texts of what is at some places."""
+        keys = keys.view(np.uint64)
+        table, codes = self._known.get(kind, _NONE)
+        at = np.searchsorted(table, keys)
+        new = (table.take(at) != keys).nonzero()[0]
+        if not len(new):
+            return codes.take(at)
+        added, first = np.unique(keys[new], return_index=True)
+        table = np.concatenate([table, added])
+        codes = np.concatenate([codes, self.codes(told(new[first]))])
+        order = np.argsort(table)
+        self._known[kind] = table[order], codes[order]
+        return self.known(kind, keys, told)
+
     def kind(self, codes: Array) -> Array:
         """The places in KINDS."""
         return self._column(0, codes)
@@ -76,22 +96,30 @@ class Names:
 
     def rank(self, codes: Array) -> Array:
         """Their order by text."""
-        known, which = np.unique(codes, return_inverse=True)
+        known, which = self._each(codes)
         texts = np.array([self.texts[code] for code in known.tolist()])
         rank: Array = np.argsort(np.argsort(texts))[which]
         return rank
 
     def all(self, codes: Array) -> pl.Series:
         """Their texts."""
-        known, which = np.unique(codes, return_inverse=True)
+        known, which = self._each(codes)
         texts = [self.texts[code] for code in known.tolist()]
         return pl.Series(texts, dtype=pl.String).gather(which)
 
     def said(self, codes: Array) -> pl.Series:
         """Their texts without the kind; null for 0."""
-        known, which = np.unique(codes, return_inverse=True)
+        known, which = self._each(codes)
         texts = [self.texts[code].partition(":")[2] if code else None for code in known.tolist()]
         return pl.Series(texts, dtype=pl.String).gather(which)
+
+    def _each(self, codes: Array) -> tuple[Array, Array]:
+        """The codes that occur, and which of them each is: by a table, which beats sorting."""
+        place = np.zeros(len(self.texts), np.int64)
+        place[codes] = 1
+        known = place.nonzero()[0]
+        place[known] = np.arange(len(known))
+        return known, place[codes]
 
     def _column(self, number: int, codes: Array) -> Array:
         if len(self._table) < len(self._rows):
