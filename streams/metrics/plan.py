@@ -30,6 +30,7 @@ class Plan:
         self.grains: list[Grain] = definitions.grains()
         self.numbers = {grain.version: number for number, grain in enumerate(self.grains)}
         self.parts: list[tuple[Part, ...]] = [grain_parts(grain) for grain in self.grains]
+        self._seeds = [mix(np.array([int(grain.version, 16)])) for grain in self.grains]
         self._dimensions = sorted({d for grain in self.grains for d in grain.dimensions})
         selections = dict.fromkeys(p.selection for parts in self.parts for p in parts)
         self._reader = Reader(list(selections), self._dimensions)
@@ -45,21 +46,21 @@ class Plan:
         base = combine(events.partition, events.minute)
         groups = Groups(events)
         for number, grain in enumerate(self.grains):
-            key = combine(self._dimensions_key(events, number), base)
+
+            def key_of(rows: Array, number: int = number) -> Array:
+                return combine(self._dimensions_key(events, number, rows), base[rows])
+
             wanted = None
             if begins := since.get(grain.version):
                 first = np.array([begins.get(p, -1) for p in events.partition.tolist()])
                 wanted = events.minute * MINUTE_MS >= first
-            groups.add(number, key, self.parts[number], wanted)
+            groups.add(number, key_of, self.parts[number], wanted)
         return groups.addition()
 
-    def _dimensions_key(
-        self, events: Events, number: int, rows: Array | slice = slice(None)
-    ) -> Array:
-        """A key of a grain and its dimensions, for some rows."""
-        grain = self.grains[number]
-        key = mix(np.full(len(events.partition[rows]), int(grain.version, 16)))
-        for dimension in grain.dimensions:
+    def _dimensions_key(self, events: Events, number: int, rows: Array) -> Array:
+        """A key of a grain and its dimensions, for some rows; one for all without dimensions."""
+        key = self._seeds[number]
+        for dimension in self.grains[number].dimensions:
             key = combine(events.hashes[dimension][rows], key)
         return key
 
