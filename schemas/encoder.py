@@ -29,6 +29,8 @@ _RANDOM = secrets.token_bytes(16)
 # How Avro writes the mark's column: not null, so many bytes, and the bytes.
 _CUT = varint(1) + varint(len(_RANDOM) + HEADER) + _RANDOM
 _SYNC = 16
+_CELLS = 40_000
+"""As much at once as stays in the processor's cache: wide rows take half the time so."""
 
 
 class Encoder:
@@ -43,28 +45,38 @@ class Encoder:
         self.schema_id = registry.register(subject(topic, record), schema)
         self._mark = pl.Series(_MARK, [_RANDOM + header(self.schema_id)], dtype=pl.Binary)
         self._types = {field["name"]: dtype(field["type"]) for field in fields}
+        self._missing = {
+            name: pl.Series(name, [None], dtype=kind) for name, kind in self._types.items()
+        }
 
     def encode(self, frame: pl.DataFrame) -> list[bytes]:
         """One record a row, header and all; columns by name, missing ones are null."""
-        unknown = set(frame.columns) - set(self._types)
-        if unknown:
+        given = {series.name: series for series in frame.rechunk().get_columns()}
+        if unknown := given.keys() - self._types.keys():
             raise SchemaError(f"no field for the columns {', '.join(sorted(unknown))}")
-        if not frame.height:
-            return []
-        columns = [_column(frame, name, kind).rechunk() for name, kind in self._types.items()]
-        mark = self._mark.new_from_index(0, frame.height)
-        file = io.BytesIO()
-        pl.DataFrame([mark, *columns]).write_avro(file)
-        rows = _blocks(file.getvalue()).split(_CUT)
-        if len(rows) != frame.height + 1 or rows[0]:
-            raise SchemaError(f"{frame.height} rows became {len(rows) - 1} records")
-        return rows[1:]
+        height = frame.height
+        columns = [
+            _cast(given[name], kind)
+            if name in given
+            else self._missing[name].new_from_index(0, height)
+            for name, kind in self._types.items()
+        ]
+        table = self._mark.new_from_index(0, height).to_frame().hstack(columns)
+        size = _CELLS // table.width
+        records: list[bytes] = []
+        for first in range(0, height, size):
+            file = io.BytesIO()
+            table.slice(first, size).write_avro(file)
+            rows = _blocks(file.getvalue()).split(_CUT)
+            if rows[0]:
+                raise SchemaError(f"{len(rows[0])} bytes are before the first record")
+            records += rows[1:]
+        if len(records) != height:
+            raise SchemaError(f"{height} rows became {len(records)} records")
+        return records
 
 
-def _column(frame: pl.DataFrame, name: str, kind: pl.DataType) -> pl.Series:
-    if name not in frame.columns:
-        return pl.Series(name, [None], dtype=kind).new_from_index(0, frame.height)
-    series = frame[name]
+def _cast(series: pl.Series, kind: pl.DataType) -> pl.Series:
     return series if series.dtype == kind else series.cast(kind)
 
 
