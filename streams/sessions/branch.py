@@ -1,7 +1,7 @@
 """Sessions of users and of their devices as a branch of the worker.
 
     accepted ──> step ──> close ──> final rows, at once
-                   └────> flush, a slot at a time, each once in `hold` seconds ──> open rows
+                   └────> flush, a slot at a time, each once in `pace.hold` s ──> open rows
 
 Upstream: `metrics/tasks.py`. Downstream: the topics `sessions` and `device-sessions`, which are the
 changelogs too, and whoever asks what became final (`finals`), or for everything as it is, not as
@@ -26,9 +26,11 @@ from streamgauge.schemas.session_records import DeviceSession, Session
 from streamgauge.schemas.topics import DEVICE_SESSIONS, SESSIONS, Topic
 from streamgauge.streams.branch import Accepted, Branch, Horizon
 from streamgauge.streams.engine.task import Output
+from streamgauge.streams.profiles.pace import THROTTLE, Pace
 from streamgauge.streams.sessions import rows, snapshots
 from streamgauge.streams.sessions.changelog import Changelog
 from streamgauge.streams.sessions.sessions import (
+    MANY,
     SLOTS,
     SessionState,
     Settings,
@@ -36,6 +38,7 @@ from streamgauge.streams.sessions.sessions import (
     close,
     due,
     flush,
+    fold,
     latest,
     of_others,
     step,
@@ -43,9 +46,6 @@ from streamgauge.streams.sessions.sessions import (
     without,
 )
 from streamgauge.streams.sessions.spans import COLUMNS, Arrived, arrived
-
-HOLD_SECONDS = 5.0
-"""For so long at most the row of an open session is held back."""
 
 
 class SessionBranch(Branch):
@@ -55,9 +55,9 @@ class SessionBranch(Branch):
     columns = COLUMNS
 
     def __init__(
-        self, settings: Settings, registry: Registry, *, hold: float = HOLD_SECONDS
+        self, settings: Settings, registry: Registry, *, throttle: float = THROTTLE
     ) -> None:
-        self._settings, self._hold = settings, hold
+        self._settings, self._pace = settings, Pace(throttle)
         self.identity = snapshots.identity(settings)
         self._users = _Sessions(SESSIONS, Session, settings, registry)
         self._devices = _Sessions(DEVICE_SESSIONS, DeviceSession, settings, registry)
@@ -82,6 +82,7 @@ class SessionBranch(Branch):
         return self._users.over
 
     def flush(self, now: float, horizons: Mapping[int, Horizon]) -> Iterable[Output]:
+        self._pace.measure(now, self._users.state.watermarks)
         turn = self._turn(now)
         needed = {p: (horizon.offset, horizon.timestamp) for p, horizon in horizons.items()}
         for table in self._both:
@@ -138,7 +139,7 @@ class SessionBranch(Branch):
 
     def _turn(self, now: float) -> set[int]:
         """The slots whose turn it is: each once in the time for which rows are held back."""
-        every = self._hold / SLOTS
+        every = self._pace.hold / SLOTS
         if self._turned_at is None:
             self._turned_at = now
         count = min(int((now - self._turned_at) / every), SLOTS) if every else SLOTS
@@ -165,7 +166,7 @@ class _Sessions:
 
     @property
     def settled(self) -> bool:
-        return not (self.state.waits or self._replayed)
+        return self.state.settled and not self._replayed
 
     def process(
         self, found: Arrived, watermarks: Mapping[int, int], *, replay: bool = False
@@ -176,7 +177,11 @@ class _Sessions:
             run = run.take((found.offset > self.changelog.known(run.key)).nonzero()[0])
         state = step(self.state, run, found, watermarks, self._lateness, again=replay)
         self.state, self.over = close(state, self._lateness)
-        (self._replayed if replay else self._told).append(self.over)
+        told = self._replayed if replay else self._told
+        told.append(self.over)
+        if self.state.waits > MANY:
+            self.state, gone = fold(self.state, self._lateness)
+            told.append(gone)
 
     def told(self, slots: set[int]) -> list[Told]:
         """What is to be written now, these slots with it."""

@@ -14,11 +14,12 @@ Upstream: `spans.arrived`. Downstream: rows of `sessions` and `device_sessions`,
 session is told while it is open, when it changes, and for the last time, `is_final`, when it is
 over: no accepted event can reach it once the floor is past its end + 30 min, or its start + 24 h. A
 late event may join two sessions, or give one an earlier start: a row that is no more is told as
-gone. Sessions that changed wait in a slot until `flush` is asked for it.
+gone. Events wait in a slot until `flush` is asked for it; where many wait, `fold` makes them part
+of what is open, and which sessions have changed waits on.
 
 Invariants: states are never changed in place; what is told in the end depends on the events and the
-watermarks alone, not on batches or the order of arrival; a final row never changes; `open` holds
-the sessions as they were told last.
+watermarks alone, not on batches or the order of arrival; a final row never changes; with a key all
+that changed of it is told, for a row says through which offset its key is known.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ import polars as pl
 
 from streamgauge.streams.latest import Latest
 from streamgauge.streams.metrics.fate import NONE
-from streamgauge.streams.metrics.keys import combine
-from streamgauge.streams.metrics.runs import Run, together
+from streamgauge.streams.metrics.keys import among, combine, distinct
+from streamgauge.streams.metrics.runs import Run, Runs, together
 from streamgauge.streams.sessions import spans
 from streamgauge.streams.sessions.spans import (
     CONVERSIONS,
@@ -54,10 +55,11 @@ JOINED_UP_TO_MS = CAP_MS - 3_600_000
 """With a greater lateness, a start that may still move can be a day ago."""
 
 SLOTS = 8
+NO_NAMES = Runs(dtypes=(np.uint64,))
 _FEW = 50_000
 """Texts of no use that are not worth a look."""
-_MANY = 100_000
-"""Waiting events that are told without further waiting: memory is worth more."""
+MANY = 200_000
+"""Waiting events that are folded: memory is worth more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,8 @@ class Slot:
     """Events of some keys since these were told."""
 
     events: tuple[Run, ...] = ()
+    changed: Runs = NO_NAMES
+    """Of folded events: by key the names of their sessions."""
     oldest: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     """By partition: an offset and a time that none of them is below."""
     again: bool = False
@@ -98,8 +102,13 @@ class SessionState:
 
     @property
     def waits(self) -> int:
-        """How many events have not been told."""
+        """How many events have not been folded or told."""
         return sum(len(run.key) for slot in self.waiting for run in slot.events)
+
+    @property
+    def settled(self) -> bool:
+        """Whether everything has been told."""
+        return not any(slot.events or slot.changed.runs for slot in self.waiting)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +167,8 @@ def step(
             for partition, (offset, time) in arrived.oldest.items():
                 at, earliest = oldest.get(partition, (offset, time))
                 oldest[partition] = (at, min(earliest, time))
-            one = Slot(events=(*one.events, part), oldest=oldest, again=one.again or again)
+            events = (*one.events, part)
+            one = replace(one, events=events, oldest=oldest, again=one.again or again)
         waiting.append(one)
     return replace(state, waiting=tuple(waiting), texts=texts)
 
@@ -180,19 +190,46 @@ def close(state: SessionState, lateness: int) -> tuple[SessionState, Told]:
     for slot in state.waiting:
         keys += [run.key[is_over(run.columns)] for run in slot.events]
     state = replace(state, swept=state.floors)
-    due = np.unique(np.concatenate(keys))
+    due = distinct(np.concatenate(keys))
     if not len(due):
         return state, Told()
     found, waiting = [], []
     for slot in state.waiting:
         whole = concatenated(slot.events)
-        mine = np.isin(whole.key, due)
+        mine = among(whole.key, due)
         found.append(whole.take(mine.nonzero()[0]))
         rest = whole.take((~mine).nonzero()[0]) if mine.any() else whole
         waiting.append(replace(slot, events=(rest,) if len(rest.key) else ()))
     again = any(slot.again for slot in state.waiting)
+    names = changed(state.waiting, due)
     state = replace(state, waiting=tuple(waiting))
-    return _told(state, due, concatenated(found), lateness, again)
+    return _told(state, due, concatenated(found), lateness, again, names)
+
+
+def fold(state: SessionState, lateness: int) -> tuple[SessionState, Told]:
+    """Make all that waits part of what is open; only keys of which a row is no more are told."""
+    slots = state.waiting
+    whole = concatenated([run for slot in slots for run in slot.events])
+    again = any(slot.again for slot in slots)
+    keys = distinct(whole.key)
+    state, told = _told(state, keys, whole, lateness, again, changed(slots, keys))
+    key = told.sessions.key
+    now = told.is_final | among(key, distinct(told.gone.key))
+    later = told.sessions.take((~now).nonzero()[0])
+    names, number = _names(later, ()), slot_of(later.key)
+    waiting = []
+    for at, slot in enumerate(slots):
+        mine = (number == at).nonzero()[0]
+        names_of = slot.changed.add(later.key[mine], names[mine])
+        waiting.append(Slot(changed=names_of, oldest=slot.oldest))
+    told = replace(told, sessions=told.sessions.take(now.nonzero()[0]), is_final=told.is_final[now])
+    return replace(state, waiting=tuple(waiting)), told
+
+
+def changed(slots: Sequence[Slot], keys: Array) -> Array:
+    """Names of sessions of these keys that changed and were not told."""
+    found = [slot.changed.find(keys)[1][0] for slot in slots if slot.changed.runs]
+    return distinct(np.concatenate([np.zeros(0, np.uint64), *found]))
 
 
 def due(state: SessionState, needed: Mapping[int, tuple[int, int]]) -> set[int]:
@@ -200,8 +237,6 @@ def due(state: SessionState, needed: Mapping[int, tuple[int, int]]) -> set[int]:
 
     `needed`: by partition an offset, below which nothing is read, and a time, up to which.
     """
-    if state.waits > _MANY:
-        return set(range(SLOTS))
     return {
         number
         for number, slot in enumerate(state.waiting)
@@ -217,14 +252,17 @@ def flush(
 ) -> tuple[SessionState, Told]:
     """Tell what changed of the keys in these slots, or in all."""
     wanted = set(range(SLOTS)) if slots is None else slots
-    events = [run for n, slot in enumerate(state.waiting) if n in wanted for run in slot.events]
-    if not events:
+    mine = [slot for n, slot in enumerate(state.waiting) if n in wanted]
+    events = [run for slot in mine for run in slot.events]
+    others = [run.key for slot in mine for run in slot.changed.runs]
+    if not (events or others):
         return state, Told()
     waiting = tuple(Slot() if n in wanted else slot for n, slot in enumerate(state.waiting))
     whole = concatenated(events)
-    again = any(state.waiting[number].again for number in wanted)
+    keys = distinct(np.concatenate([whole.key, *others]))
+    names = changed(mine, keys)
     state = replace(state, waiting=waiting)
-    return _told(state, np.unique(whole.key), whole, lateness, again)
+    return _told(state, keys, whole, lateness, any(slot.again for slot in mine), names)
 
 
 def without(state: SessionState, partitions: set[int]) -> SessionState:
@@ -257,9 +295,11 @@ def without(state: SessionState, partitions: set[int]) -> SessionState:
 
 
 def _told(
-    state: SessionState, keys: Array, events: Run, lateness: int, again: bool
+    state: SessionState, keys: Array, events: Run, lateness: int, again: bool, names: Array
 ) -> tuple[SessionState, Told]:
-    """Join what is open of these keys with these events of theirs, in the order of arrival."""
+    """Join what is open of these keys with these events of theirs, in the order of arrival.
+
+    `names`: of sessions that are to be told as well."""
     which, columns = state.open.find(keys)
     known = Run(key=keys[which], columns=columns)
     arrival = np.append(np.full(len(which), -1), np.arange(len(events.key)))
@@ -270,14 +310,19 @@ def _told(
     sessions = spans.joined(now, is_first)
     final = _closed(sessions.rows, state.floors)
     first_of = is_first.cumsum() - 1
-    is_open = ~final[first_of]
-    left = replace(now.take(is_open.nonzero()[0]), texts=sessions.texts)
+    is_open = (~final[first_of]).nonzero()[0]
     is_first = is_first[is_open]
     if lateness <= JOINED_UP_TO_MS:
-        apart = cuts(left.key, left.rows["start"], is_first)
+        apart = cuts(now.key[is_open], now.rows["start"][is_open], is_first)
     else:
-        apart = left.rows["end"] >= _floors(state.floors, left.rows["partition"])
-    left, is_first = spans.joined(left, is_first | apart), is_first[is_first | apart]
+        floors = _floors(state.floors, now.rows["partition"][is_open])
+        apart = now.rows["end"][is_open] >= floors
+    if apart.any():
+        left = replace(now.take(is_open), texts=sessions.texts)
+        left, is_first = spans.joined(left, is_first | apart), is_first[is_first | apart]
+    else:  # as nearly always: a session is one span
+        left = sessions.take((~final).nonzero()[0])
+        is_first = np.ones(len(left.key), bool)
     run = Run(key=left.key, columns=(left.rows,))
     state = _tidied(replace(state, open=state.open.put(keys, run), texts=left.texts))
     gone = before.take((~_among(before, sessions)).nonzero()[0])
@@ -290,7 +335,10 @@ def _told(
             rows=together([gone.rows, begun.rows]),
         )
     several = _several(is_first)
-    news = (final | ~_among(sessions, before, "events")).nonzero()[0]
+    news = final | ~_among(sessions, before, "events")
+    if len(names):
+        news |= among(_names(sessions, ()), names)
+    news = news.nonzero()[0]
     return state, Told(
         sessions=sessions.take(news),
         is_final=final[news],
@@ -397,7 +445,7 @@ def _closed(rows: Array, floors: Mapping[int, int]) -> Array:
 def _among(some: Spans, others: Spans, *fields: str) -> Array:
     """Which are there with the same start and these fields. With the same start and number of
     events, a session has the same events: new ones only add to it."""
-    return np.isin(_names(some, fields), _names(others, fields))
+    return among(_names(some, fields), np.sort(_names(others, fields)))
 
 
 def _names(found: Spans, fields: Sequence[str]) -> Array:

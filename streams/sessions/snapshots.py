@@ -16,13 +16,14 @@ import polars as pl
 
 from streamgauge.streams import packing
 from streamgauge.streams.metrics.fate import NONE
-from streamgauge.streams.metrics.keys import combine, of_strings
+from streamgauge.streams.metrics.keys import among, combine, of_strings
 from streamgauge.streams.metrics.runs import Run
 from streamgauge.streams.sessions.sessions import (
     SLOTS,
     SessionState,
     Settings,
     Slot,
+    changed,
     slot_of,
     taken_up,
 )
@@ -31,7 +32,7 @@ from streamgauge.streams.sessions.texts import Texts
 
 Array = np.ndarray
 
-FORMAT = 2
+FORMAT = 3
 """To be raised whenever the state is made or kept in another way."""
 
 
@@ -52,6 +53,8 @@ def packed(states: Sequence[SessionState], partition: int) -> bytes:
             values.get(partition) for values in (state.watermarks, state.floors, state.offsets)
         ]
         frames = _frames(concatenated([open_, waiting]), state.texts)
+        is_changed = among(_names(open_), changed(state.waiting, open_.key))
+        frames["changed"] = pl.DataFrame({"": is_changed})
         parts.append(packing.packed(frames, [*marks, len(open_.key)]))
     return packing.together(parts)
 
@@ -66,10 +69,11 @@ def unpacked(
         state, run = taken_up(state, _read(frames, by_device=len(found) > 0))
         places = np.arange(len(run.key))
         open_, waiting = run.take(places[:count]), run.take(places[count:])
+        untold = open_.take(frames["changed"].to_series().to_numpy().nonzero()[0])
         state = replace(
             state,
             open=state.open.put(np.unique(open_.key), open_),
-            waiting=_with(state.waiting, waiting, partition),
+            waiting=_with(state.waiting, waiting, untold, partition),
             watermarks=_marked(state.watermarks, partition, watermark),
             floors={**state.floors, partition: NONE if floor is None else floor},
             offsets=_marked(state.offsets, partition, offset),
@@ -82,15 +86,25 @@ def _marked(values: Mapping[int, int], partition: int, value: int | None) -> Map
     return values if value is None else {**values, partition: value}
 
 
-def _with(slots: Sequence[Slot], run: Run, partition: int) -> tuple[Slot, ...]:
+def _names(spans: Run) -> Array:
+    """Of the sessions that begin with these spans."""
+    return combine(spans.key, spans.columns[0]["start"])
+
+
+def _with(slots: Sequence[Slot], run: Run, untold: Run, partition: int) -> tuple[Slot, ...]:
     """What has waited, wherever its offset was, cannot wait any longer."""
-    number = slot_of(run.key)
-    found = []
+    number, number_untold = slot_of(run.key), slot_of(untold.key)
+    names, found = _names(untold), []
     for at, slot in zip(range(SLOTS), slots, strict=True):
-        mine = run.take((number == at).nonzero()[0])
-        if len(mine.key):
-            oldest = {**slot.oldest, partition: (-1, NONE)}
-            slot = Slot(events=(*slot.events, mine), oldest=oldest, again=True)
+        mine, some = (number == at).nonzero()[0], (number_untold == at).nonzero()[0]
+        if len(mine) or len(some):
+            slot = replace(
+                slot,
+                events=(*slot.events, run.take(mine)) if len(mine) else slot.events,
+                changed=slot.changed.add(untold.key[some], names[some]),
+                oldest={**slot.oldest, partition: (-1, NONE)},
+                again=slot.again or len(mine) > 0,
+            )
         found.append(slot)
     return tuple(found)
 

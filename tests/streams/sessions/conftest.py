@@ -7,7 +7,7 @@ import polars as pl
 
 from streamgauge.schemas.consent_columns import identifiable_rows
 from streamgauge.streams.sessions.rows import KEY, ROWS, changed, gone
-from streamgauge.streams.sessions.sessions import SessionState, Told, close, flush, step
+from streamgauge.streams.sessions.sessions import SessionState, Told, close, flush, fold, step
 from streamgauge.streams.sessions.spans import COLUMNS, CONVERSIONS, arrived
 
 L = 3_600_000
@@ -49,6 +49,7 @@ class Log:
         self.offset = 0
         self.table: dict[tuple[Any, ...], Row] = {}
         self.final: set[tuple[Any, ...]] = set()
+        self.folded = False
 
     def add(self, events: Iterable[Row]) -> "Log":
         """A batch of accepted events."""
@@ -79,6 +80,15 @@ class Log:
         self.state, rest = flush(self.state, self.lateness, slots)
         return told + self.take(rest)
 
+    def fold(self) -> None:
+        """As where many events wait."""
+        self.state, over = close(self.state, self.lateness)
+        self.take(over)
+        self.state, gone = fold(self.state, self.lateness)
+        self.take(gone)
+        self.folded = True
+        assert self.state.waits == 0
+
     def take(self, told: Told) -> list[Row]:
         """As a sink does."""
         rows = changed(told, by_device=self.by_device)
@@ -86,7 +96,8 @@ class Log:
         for row in gone(told, by_device=self.by_device).to_dicts():
             key = self.key(row)
             assert key not in self.final, "a final row changed"
-            del self.table[key]
+            assert key in self.table or self.folded  # what was folded may be gone before it is told
+            self.table.pop(key, None)
         for row in rows.to_dicts():
             key = self.key(row)
             assert key not in self.final, "a final row changed"

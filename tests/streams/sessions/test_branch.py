@@ -13,8 +13,9 @@ from streamgauge.schemas.consent_columns import identifiable_rows
 from streamgauge.schemas.registry import Registry, open_registry
 from streamgauge.streams.branch import Accepted, Branch
 from streamgauge.streams.metrics.fate import NONE
+from streamgauge.streams.sessions import branch
 from streamgauge.streams.sessions.branch import SessionBranch
-from streamgauge.streams.sessions.sessions import Settings
+from streamgauge.streams.sessions.sessions import MANY, Settings
 from streamgauge.streams.sessions.splitting import GAP_MS
 from tests.streams.sessions import oracle
 
@@ -104,12 +105,14 @@ def expected(kit: Any, logs: list[list[dict[str, Any]]], by: tuple[str, ...]) ->
     return by_text(found)
 
 
+@pytest.mark.parametrize("many", [4, MANY])
 @pytest.mark.parametrize("checkpoints", [False, True])
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(seed=st.integers(0, 10**9), size=st.integers(20, 80))
 def test_whatever_happens_to_the_worker_the_topics_hold_the_oracles_sessions(
-    kit: Any, checkpoints: bool, seed: int, size: int
+    kit: Any, monkeypatch: Any, checkpoints: bool, many: int, seed: int, size: int
 ) -> None:
+    monkeypatch.setattr(branch, "MANY", many)
     r = random.Random(seed)
     logs = [a_log(r, kit, size, p) for p in range(kit.partitions)]
     pipeline = make(kit)

@@ -238,14 +238,17 @@ def logs(draw: st.DrawFn) -> list[dict]:
     rows=logs(),
     sizes=st.lists(st.integers(1, 20), min_size=1, max_size=5),
     slots=st.lists(st.sets(st.integers(0, SLOTS - 1)), min_size=1),
+    folds=st.lists(st.booleans(), min_size=1, max_size=5),
 )
 def test_however_events_arrive_the_sessions_are_the_oracles(
-    by_device: bool, rows: list[dict], sizes: list[int], slots: list[set[int]]
+    by_device: bool, rows: list[dict], sizes: list[int], slots: list[set[int]], folds: list[bool]
 ) -> None:
     by = ("user_key", "device_type") if by_device else ("user_key",)
     log = Log(by_device=by_device)
     for number, batch in enumerate(batches(rows, sizes)):
         log.add(batch)
+        if folds[number % len(folds)]:
+            log.fold()
         log.flush(slots[number % len(slots)])
     log.flush()
     expected = ordered(oracle.sessions(rows, by))
@@ -287,6 +290,8 @@ def test_sessions_of_about_a_day_are_cut_where_they_must_be(lateness: int) -> No
     log = Log(lateness=lateness)
     for number, batch in enumerate(batches([rows[n] for n in arrival], [50, 1, 300])):
         log.add(batch)
+        if number % 3:
+            log.fold()
         log.flush({number % SLOTS})
     log.passes(max(row["timestamp"] for row in rows) + 3 * DAY).flush()
     assert log.sessions() == ordered(oracle.sessions(rows, ("user_key",)))
