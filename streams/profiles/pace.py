@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 THROTTLE = 5.0
 """Seconds between two records of a user, where nothing is urgent."""
-HELD_S = 30.0
+HELD_S = 60.0
 """The same while the worker catches up."""
 FAST = 4.0
 """Seconds of event time a second, from which on it does."""
