@@ -38,24 +38,32 @@ def _earliest(run: Run) -> Run:
 NO_LINKS = Runs(dtypes=(np.int32, object, object, np.int64), fold=_earliest)
 
 
+_IDENTIFIES = pl.col("event_type") == "identify"
+
+
 def of_events(known: Runs, frame: pl.DataFrame) -> tuple[Runs, pl.DataFrame]:
     """With the pairs of these events; and those that are new, or earlier than known."""
-    mine = frame["event_type"] == "identify"
+    mine = frame.select_seq(_IDENTIFIES).to_series()
     if not mine.any():
         return known, NO_PAIRS
-    pairs = (
-        frame.filter(mine)
-        .drop_nulls(["user_id", "anonymous_id"])
-        .group_by("partition", "anonymous_id", "user_id", maintain_order=True)
-        .agg(linked_at=pl.col("timestamp").min())
+    pairs = frame.select_seq(
+        pl.col("partition", "anonymous_id", "user_id", "timestamp").gather(mine.arg_true())
     )
+    pairs = pairs.drop_nulls() if any(pairs.null_count().row(0)) else pairs
     if not pairs.height:
         return known, NO_PAIRS
-    before = np.full(pairs.height, np.iinfo(np.int64).max)
-    which, columns = known.find(_keys(pairs))
+    key, time = _keys(pairs), pairs["timestamp"].to_numpy()
+    order = np.argsort(key, kind="stable")
+    starts = firsts(key[order]).nonzero()[0]
+    earliest = np.minimum.reduceat(time[order], starts)
+    first = order[starts]
+    before = np.full(len(first), np.iinfo(np.int64).max)
+    which, columns = known.find(key[first])
     np.minimum.at(before, which, columns[-1])
-    new = pairs.filter(pl.Series(pairs["linked_at"].to_numpy() < before))
-    return _added(known, new), new
+    new = (earliest < before).nonzero()[0]
+    new = new[np.argsort(first[new])]  # in the order in which they came
+    found = pairs.drop("timestamp")[first[new]].with_columns(linked_at=earliest[new])
+    return _added(known, found, key[first[new]]), found
 
 
 def table(known: Runs, partition: int | None = None) -> pl.DataFrame:
@@ -69,7 +77,8 @@ def table(known: Runs, partition: int | None = None) -> pl.DataFrame:
 
 def restored(known: Runs, frame: pl.DataFrame, partition: int) -> Runs:
     """With the pairs of records."""
-    return _added(known, frame.with_columns(partition=pl.lit(partition, pl.Int32)))
+    pairs = frame.with_columns(partition=pl.lit(partition, pl.Int32))
+    return _added(known, pairs, _keys(pairs))
 
 
 def without(known: Runs, partitions: set[int]) -> Runs:
@@ -88,7 +97,7 @@ def _keys(pairs: pl.DataFrame) -> Array:
     return combine(both, pairs["partition"].to_numpy())
 
 
-def _added(known: Runs, pairs: pl.DataFrame) -> Runs:
+def _added(known: Runs, pairs: pl.DataFrame, key: Array) -> Runs:
     texts = [np.array(pairs[name].to_list(), object) for name in ("anonymous_id", "user_id")]
     partition, time = pairs["partition"].to_numpy(), pairs["linked_at"].to_numpy()
-    return known.add(_keys(pairs), partition, *texts, time)
+    return known.add(key, partition, *texts, time)

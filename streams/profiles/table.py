@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamgauge.streams.metrics.keys import firsts
+from streamgauge.streams.metrics.keys import distinct, firsts
 from streamgauge.streams.metrics.runs import Run, Runs
 from streamgauge.streams.profiles import rows as profile
 from streamgauge.streams.profiles.packed import Packed
@@ -54,9 +54,12 @@ class Table:
 
     def find(self, keys: Array) -> tuple[Array, Array]:
         """Which of these keys (each once) are there, and their rows."""
-        which, (found,) = self.index.find(keys)
         place = np.full(len(keys), -1)
-        np.maximum.at(place, which, found)  # later versions lie behind
+        for run in self.index.runs:  # later versions are in later runs, each key once in each
+            at = np.searchsorted(run.key, keys)
+            at[at == len(run.key)] = 0
+            here = (run.key.take(at) == keys).nonzero()[0]
+            place[here] = run.columns[0].take(at[here])
         which = (place >= 0).nonzero()[0]
         return which, self._rows(place[which])
 
@@ -120,9 +123,11 @@ class Table:
         if len(self.chunks) == 1:
             return self.chunks[0].rows(places)
         found = np.empty(len(places), ROW)
-        raw, first = profile.raw(found), 0
-        for chunk in self.chunks:
-            mine = ((places >= first) & (places < first + len(chunk))).nonzero()[0]
-            raw[mine] = profile.raw(chunk.rows(places[mine] - first))
-            first += len(chunk)
+        raw = profile.raw(found)
+        ends = np.cumsum([len(chunk) for chunk in self.chunks])
+        of = np.searchsorted(ends, places, side="right")
+        for number in distinct(of).tolist():
+            mine = (of == number).nonzero()[0]
+            first = ends[number] - len(self.chunks[number])
+            raw[mine] = profile.raw(self.chunks[number].rows(places[mine] - first))
         return found

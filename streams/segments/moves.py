@@ -65,7 +65,7 @@ class Moves:
 
     @staticmethod
     def none() -> Moves:
-        return Moves(pl.DataFrame(schema=SCHEMA))
+        return _NONE
 
     @staticmethod
     def together(parts: Iterable[Moves]) -> Moves:
@@ -74,6 +74,8 @@ class Moves:
 
     def sorted(self) -> Moves:
         """In the order in which they are told."""
+        if len(self) < 2:
+            return self
         # Stable: what happens to one user at one time stays in its order.
         by = ("partition", "at", "user_id", "segment")
         return Moves(self.frame.sort(by, maintain_order=True))
@@ -85,6 +87,9 @@ class Moves:
         for partition, segment, is_member in zip(*columns, strict=True):
             sums[partition, segment] += 1 if is_member else -1
         return sums
+
+
+_NONE = Moves(pl.DataFrame(schema=SCHEMA))
 
 
 @dataclass(frozen=True, kw_only=True)
