@@ -80,7 +80,7 @@ class Observer:
         self.layouts = {e.name: Layout.of(e.definition) for e in experiments}
         found = dict.fromkeys(s for layout in self.layouts.values() for s in layout.selections)
         self.slots = {s: names.number(selection_id(s)) for s in found}
-        self._reader = Reader([*found, EXPOSURE], [])
+        self._reader = Reader([*found, EXPOSURE], [])  # by their places: EXPOSURE is the last
         self._variants = {
             (e.name, v.name): (names.number(e.name), names.number(v.name))
             for e in self.running
@@ -96,12 +96,12 @@ class Observer:
         user = combine(events.user, events.partition)
         timestamp, offset = frame["timestamp"].to_numpy(), frame["offset"].to_numpy()
         rows, slots, values = [], [], []
-        for selection, slot in self.slots.items():
+        for place, (selection, slot) in enumerate(self.slots.items()):
             if selection.field is None:
-                row = events.taken[selection]
+                row = events.taken[place]
                 value = np.ones(len(row), np.int64)
             else:
-                row, value = events.seen[selection]
+                row, value = events.seen[place]
                 value = columns.scaled(value).astype(np.int64)
             kept = events.has_user[row]
             rows.append(row[kept])
@@ -126,7 +126,7 @@ class Observer:
             slot=np.concatenate([np.zeros(0, np.int32), *slots]),
             value=np.concatenate([np.zeros(0, np.int64), *values]),
         )
-        shown = events.taken[EXPOSURE]
+        shown = events.taken[-1]
         shown = shown[events.has_user[shown]]
         if len(shown):
             names = frame.select(pl.col("experiment_id", "variant").gather(shown)).rows()
@@ -141,12 +141,12 @@ class Observer:
         names_of = ("user", "partition", "offset", "timestamp")
         told_of = Shown(
             row=shown,
-            **{name: place[shown] for name, place in zip(names_of, places, strict=True)},
+            **{name: column[shown] for name, column in zip(names_of, places, strict=True)},
             experiment=number[:, 0],
             variant=number[:, 1],
         )
         left_out = LeftOut(
-            row=out, **{name: place[out] for name, place in zip(names_of, places, strict=True)}
+            row=out, **{name: column[out] for name, column in zip(names_of, places, strict=True)}
         )
         return hits, told_of, left_out
 

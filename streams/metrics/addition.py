@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
+from streamgauge.schemas.metrics import Selection
 from streamgauge.streams.metrics import columns
 from streamgauge.streams.metrics.keys import firsts
 from streamgauge.streams.metrics.parts import (
@@ -47,6 +49,30 @@ class Addition:
     """Events whose user is to be counted under the key and slot, as their place in the frame."""
 
 
+class Line(NamedTuple):
+    """A part of a grain: what is read for it, and how that is added up."""
+
+    selection: int
+    """The reader's number."""
+    reads: str
+    how: str
+    slot: int
+
+
+def lines_of(parts: Sequence[Part], numbers: Mapping[Selection, int]) -> list[Line]:
+    """A grain's parts, with the numbers that the reader has for selections."""
+    return [
+        Line(numbers[part.selection], part.reads, _how(part), slot(part.op, number))
+        for number, part in enumerate(parts)
+    ]
+
+
+def _how(part: Part) -> str:
+    if part.reads == "seen":
+        return "one"
+    return part.reads if part.op == SUM else "least" if part.op == MIN else "most"
+
+
 class Groups:
     """Collects the additions of one grain after the other."""
 
@@ -61,11 +87,11 @@ class Groups:
         self,
         grain: int,
         key_of: Callable[[Array], Array],
-        parts: Sequence[Part],
+        lines: Sequence[Line],
         wanted: Array | None,
     ) -> None:
         """`key_of` gives the keys of rows; `wanted` is a mask of those that count."""
-        reads = [self._rows(part, wanted) for part in parts]
+        reads = [self._rows(line, wanted) for line in lines]
         takes_part = np.zeros(len(self._code), bool)
         for rows in {id(rows): rows for rows, _ in reads}.values():
             takes_part[rows] = True
@@ -82,27 +108,27 @@ class Groups:
         keys = key[first]
         self._keys.append((keys, np.full(len(keys), grain), order[first]))
         codes: dict[int, Array] = {}
-        for number, (part, (rows, values)) in enumerate(zip(parts, reads, strict=True)):
+        for line, (rows, values) in zip(lines, reads, strict=True):
             if not len(rows):
                 continue
             if id(rows) not in codes:
                 codes[id(rows)] = code.take(rows)
-            if part.reads == "user":
+            if line.reads == "user":
                 user_keys = keys.take(codes[id(rows)])
-                self._users.append((user_keys, np.full(len(rows), slot(SUM, number)), rows))
+                self._users.append((user_keys, np.full(len(rows), line.slot), rows))
             else:
-                cells = self._cells.setdefault(_how(part), _Cells())
-                cells.add(keys, slot(part.op, number), codes[id(rows)], values)
+                cells = self._cells.setdefault(line.how, _Cells())
+                cells.add(keys, line.slot, codes[id(rows)], values)
 
-    def _rows(self, part: Part, wanted: Array | None) -> tuple[Array, Array]:
-        """The events that a part reads, and what it reads of each."""
-        if part.reads in ("one", "user"):
-            rows = self._events.taken[part.selection]
-            if part.reads == "user":
+    def _rows(self, line: Line, wanted: Array | None) -> tuple[Array, Array]:
+        """The events that a line reads, and what it reads of each."""
+        if line.reads in ("one", "user"):
+            rows = self._events.taken[line.selection]
+            if line.reads == "user":
                 rows = rows[self._events.has_user[rows]]
             values = rows
         else:
-            rows, values = self._events.seen[part.selection]
+            rows, values = self._events.seen[line.selection]
         if wanted is not None and len(rows):
             keep = wanted[rows]
             rows, values = rows[keep], values[keep]
@@ -152,12 +178,6 @@ class _Cells:
         cell = np.concatenate(self._codes)
         cell += begin.repeat([len(codes) for codes in self._codes])
         return np.concatenate(self._keys), np.array(self._slots).repeat(sizes), cell
-
-
-def _how(part: Part) -> str:
-    if part.reads == "seen":
-        return "one"
-    return part.reads if part.op == SUM else "least" if part.op == MIN else "most"
 
 
 def _counts(cells: _Cells) -> tuple[Array, ...]:

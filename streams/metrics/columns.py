@@ -36,10 +36,10 @@ def _watched_hours() -> pl.Expr:
     ended = pl.coalesce(position, pl.col("duration_ms"))
     action = pl.col("action")
     watched = pl.when(action == "complete").then(ended).when(action == "skip").then(position)
-    # polars multiplies by the reciprocal, which is not the quotient that everybody else gets
-    return watched.map_batches(
-        lambda ms: pl.Series(ms.to_numpy() / 3.6e6).fill_nan(None), return_dtype=pl.Float64
-    )
+    # By a constant polars multiplies by its reciprocal, which is not the quotient that everybody
+    # else gets; by a column it divides.
+    hour = action.is_null().cast(pl.Float64) * 0 + 3.6e6
+    return (watched / hour).fill_nan(None)
 
 
 _DERIVED: dict[str, pl.Expr] = {

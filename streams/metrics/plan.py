@@ -13,9 +13,9 @@ import numpy as np
 import polars as pl
 
 from streamgauge.schemas.metrics import Definitions, Grain
-from streamgauge.streams.metrics.addition import Addition, Groups
+from streamgauge.streams.metrics.addition import Addition, Groups, lines_of
 from streamgauge.streams.metrics.keys import combine, mix
-from streamgauge.streams.metrics.parts import Part, grain_parts
+from streamgauge.streams.metrics.parts import grain_parts
 from streamgauge.streams.metrics.reading import MINUTE_MS, Events, Reader
 
 Array = np.ndarray
@@ -29,11 +29,13 @@ class Plan:
     def __init__(self, definitions: Definitions) -> None:
         self.grains: list[Grain] = definitions.grains()
         self.numbers = {grain.version: number for number, grain in enumerate(self.grains)}
-        self.parts: list[tuple[Part, ...]] = [grain_parts(grain) for grain in self.grains]
+        parts = [grain_parts(grain) for grain in self.grains]
         self._seeds = [mix(np.array([int(grain.version, 16)])) for grain in self.grains]
         self._dimensions = sorted({d for grain in self.grains for d in grain.dimensions})
-        selections = dict.fromkeys(p.selection for parts in self.parts for p in parts)
-        self._reader = Reader(list(selections), self._dimensions)
+        selections = list(dict.fromkeys(part.selection for of in parts for part in of))
+        numbers = {selection: number for number, selection in enumerate(selections)}
+        self._lines = [lines_of(of, numbers) for of in parts]
+        self._reader = Reader(selections, self._dimensions)
         self.columns = self._reader.columns
         self.events = self._reader.events
         self._texts: dict[int, str] = {}
@@ -54,7 +56,7 @@ class Plan:
             if begins := since.get(grain.version):
                 first = np.array([begins.get(p, -1) for p in events.partition.tolist()])
                 wanted = events.minute * MINUTE_MS >= first
-            groups.add(number, key_of, self.parts[number], wanted)
+            groups.add(number, key_of, self._lines[number], wanted)
         return groups.addition()
 
     def _dimensions_key(self, events: Events, number: int, rows: Array) -> Array:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -34,9 +35,9 @@ class Events:
     """A hash of who it was."""
     hashes: Mapping[str, Array]
     """Of each dimension's values."""
-    taken: Mapping[Selection, Array]
-    """Rows that a selection takes."""
-    seen: Mapping[Selection, tuple[Array, Array]]
+    taken: Sequence[Array]
+    """Rows that each of the reader's selections takes, in the order of the frame."""
+    seen: Sequence[tuple[Array, Array]]
     """Rows among them with an observation of the selection's field, and the observations."""
 
 
@@ -44,6 +45,8 @@ class Reader:
     """Reads frames for these selections and dimensions."""
 
     def __init__(self, selections: Sequence[Selection], dimensions: Sequence[str]) -> None:
+        """Selections are known by their place among these from here on: hashing one costs more
+        than what is looked up."""
         self._selections, self._dimensions = selections, dimensions
         fields = sorted({f for s in selections for f, _ in s.kinds}.union(dimensions))
         self.columns: frozenset[str] = columns.needed(fields)
@@ -51,8 +54,16 @@ class Reader:
         self._derived = columns.derived(fields)
         self._conditions = {s.where: str(s.where) for s in selections if s.where}
         types = sorted({event for s in selections for event in s.events or ()})
-        hashes = pl.Series(types, dtype=pl.String).hash(0).to_list()
-        self._types = dict(zip(types, hashes, strict=True))
+        hashes = pl.Series(types, dtype=pl.String).hash(0).to_numpy()
+        order = np.argsort(hashes)
+        self._hashes = hashes[order]
+        type_of = {types[at]: number for number, at in enumerate(order.tolist())}
+        places = list(dict.fromkeys((s.events, s.where) for s in selections))
+        self._places = [
+            (None if events is None else [type_of[event] for event in events], where)
+            for events, where in places
+        ]
+        self._place = [places.index((s.events, s.where)) for s in selections]
         self._reads = self._expressions()
 
     def _expressions(self) -> list[pl.Expr]:
@@ -74,31 +85,31 @@ class Reader:
 
     def events(self, frame: pl.DataFrame, accepted: Array, identifiable: pl.Expr) -> Events:
         """Reads a frame; `accepted` is a mask of its rows."""
-        frame = frame.with_columns(self._derived)
-        query = frame.select(*self._reads, identifiable.alias("identifiable"))
-        read = {column.name: column.to_numpy() for column in query}
-        types = {
-            event: (read["type hash"] == hashed) & accepted for event, hashed in self._types.items()
-        }
+        if self._derived:
+            frame = frame.with_columns_seq(self._derived)
+        query = frame.select_seq(*self._reads, identifiable.alias("identifiable"))
+        read = {column.name: column.to_numpy() for column in query.get_columns()}
+        all_rows = accepted.nonzero()[0]
+        of_type = self._by_type(read["type hash"], all_rows)
 
-        def rows(events: Sequence[str] | None, where: Sequence[Condition]) -> Array:
-            mask = accepted
-            if events is not None:
-                mask = np.logical_or.reduce([types[event] for event in events])
-            if where:
-                mask = mask & read[self._conditions[tuple(where)]]
-            return mask.nonzero()[0]
+        def rows(types: Sequence[int] | None, where: Sequence[Condition]) -> Array:
+            found = all_rows
+            if types is not None:
+                found = of_type[types[0]]
+                if len(types) > 1:
+                    found = np.sort(np.concatenate([of_type[number] for number in types]))
+            return found[read[self._conditions[tuple(where)]][found]] if where else found
 
-        places = {(s.events, s.where) for s in self._selections}
-        rows_of = {place: rows(*place) for place in places}
-        taken = {s: rows_of[s.events, s.where] for s in self._selections}
-        seen = {}
-        for selection, of_selection in taken.items():
+        of_place = [rows(*place) for place in self._places]
+        taken = [of_place[place] for place in self._place]
+        seen = []
+        for selection, of_selection in zip(self._selections, taken, strict=True):
+            values = of_selection
             if selection.field is not None:
                 mask = read[f"{selection.field} seen"][of_selection]
                 of_selection = of_selection if mask.all() else of_selection[mask]
                 values = read[f"{selection.field} value"][of_selection]
-                seen[selection] = of_selection, values
+            seen.append((of_selection, values))
         return Events(
             frame=frame,
             partition=frame["partition"].to_numpy(),
@@ -109,3 +120,15 @@ class Reader:
             taken=taken,
             seen=seen,
         )
+
+    def _by_type(self, hashes: Array, rows: Array) -> list[Array]:
+        """Of the rows, those of each type, in the order of the frame."""
+        known = self._hashes
+        if not len(known):
+            return []
+        hashes = hashes[rows]
+        number = np.minimum(known.searchsorted(hashes), len(known) - 1)
+        number = np.where(known[number] == hashes, number, len(known)).astype(np.int16)
+        order = rows[number.argsort(kind="stable")]  # of 16 bits: a radix sort
+        ends = np.bincount(number, minlength=len(known) + 1).cumsum().tolist()
+        return [order[low:high] for low, high in pairwise([0, *ends])]
