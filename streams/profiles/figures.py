@@ -40,6 +40,7 @@ GONE_DAYS = 14.0
 _GENRE, _CONTENT = KINDS.index("genre"), KINDS.index("type")
 _TYPES = [COUNT[name] for name in (*TYPES.values(), "other_events")]
 _DEVICES = [COUNT[f"{device}_events"] for device in DEVICES]
+_DEVICE_NAMES = pl.Series([*DEVICES, None], dtype=pl.String)
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ class Figures:
     def device(self) -> pl.Series:
         counts = self.rows["counts"][:, _DEVICES]
         best = np.where(counts.any(axis=1), counts.argmax(axis=1), len(DEVICES))
-        return pl.Series([*DEVICES, None], dtype=pl.String).gather(best)
+        return _DEVICE_NAMES.gather(best)
 
     @property
     def mobile_share(self) -> Array:
@@ -165,17 +166,22 @@ class Figures:
     def country(self) -> pl.Series:
         return self.names.said(self.rows["country"])
 
-    def hours(self, name: str, most: int = 3) -> pl.Series:
-        """The hours with the highest counts, as lists."""
-        counts = self.rows[name].copy()
-        best = np.empty((len(counts), most), np.int64)
-        taken = np.empty((len(counts), most), bool)
-        everyone = np.arange(len(counts))
-        for nth in range(most):
-            best[:, nth] = hour = counts.argmax(axis=1)
-            taken[:, nth] = counts[everyone, hour] > 0
-            counts[everyone, hour] = 0
-        return listed(taken.nonzero()[0], pl.Series(best[taken], dtype=pl.Int64), len(counts))
+    def busiest(self, *names: str, most: int = 3) -> list[pl.Series]:
+        """Of each of these counts by hour: the hours with the highest, as lists."""
+        places, hours = [], []
+        for number, name in enumerate(names):
+            some = np.flatnonzero(self.rows[name].any(axis=1))
+            counts = self.rows[name][some]
+            best = np.empty((len(counts), most), np.int64)
+            taken = np.empty((len(counts), most), bool)
+            everyone = np.arange(len(counts))
+            for nth in range(most):
+                best[:, nth] = hour = counts.argmax(axis=1)
+                taken[:, nth] = counts[everyone, hour] > 0
+                counts[everyone, hour] = 0
+            places.append(some[taken.nonzero()[0]] + number * len(self.rows))
+            hours.append(best[taken])
+        return self._apart(np.concatenate(places), pl.Series(np.concatenate(hours)), len(names))
 
     def ranked(self, kind: str) -> tuple[Array, Array]:
         """Places and codes of a kind of affinities, each user's strongest first."""
@@ -196,13 +202,25 @@ class Figures:
         order = np.lexsort((self.names.rank(codes), -strength, place))
         return kinds[order], place[order], codes[order]
 
-    def top(self, kind: str, most: int = 5) -> pl.Series:
-        """The names of the strongest affinities, as lists."""
-        place, codes = self.ranked(kind)
-        starts = firsts(place).nonzero()[0]
-        nth = np.arange(len(place)) - np.repeat(starts, np.diff(np.append(starts, len(place))))
-        best = (nth < most).nonzero()[0]
-        return listed(place[best], self.names.said(codes[best]), len(self.rows))
+    def top(self, *kinds: str, most: int = 5) -> list[pl.Series]:
+        """Of each kind: the names of the strongest affinities, as lists."""
+        places, best = [], []
+        for number, kind in enumerate(kinds):
+            place, codes = self.ranked(kind)
+            starts = firsts(place).nonzero()[0]
+            nth = np.arange(len(place)) - np.repeat(starts, np.diff(np.append(starts, len(place))))
+            some = (nth < most).nonzero()[0]
+            places.append(place[some] + number * len(self.rows))
+            best.append(codes[some])
+        return self._apart(
+            np.concatenate(places), self.names.said(np.concatenate(best)), len(kinds)
+        )
+
+    def _apart(self, place: Array, values: pl.Series, parts: int) -> list[pl.Series]:
+        """So many columns of lists, made as one: most of what a list costs is to begin with it."""
+        count = len(self.rows)
+        lists = listed(place, values, parts * count)
+        return [lists.slice(number * count, count) for number in range(parts)]
 
 
 def listed(place: Array, values: pl.Series, count: int) -> pl.Series:

@@ -11,6 +11,7 @@ import polars as pl
 
 from streamgauge.streams.metrics.keys import combine, firsts, of_strings
 from streamgauge.streams.metrics.runs import Run, Runs
+from streamgauge.streams.profiles.columns import NULL
 
 Array = np.ndarray
 
@@ -43,16 +44,16 @@ _IDENTIFIES = pl.col("event_type") == "identify"
 
 def of_events(known: Runs, frame: pl.DataFrame) -> tuple[Runs, pl.DataFrame]:
     """With the pairs of these events; and those that are new, or earlier than known."""
-    mine = frame.select_seq(_IDENTIFIES).to_series()
-    if not mine.any():
+    mine = frame.select_seq(_IDENTIFIES).to_series().to_numpy().nonzero()[0]
+    if not len(mine):
         return known, NO_PAIRS
-    pairs = frame.select_seq(
-        pl.col("partition", "anonymous_id", "user_id", "timestamp").gather(mine.arg_true())
-    )
-    pairs = pairs.drop_nulls() if any(pairs.null_count().row(0)) else pairs
-    if not pairs.height:
+    pairs = frame.select_seq(_pairs_of(pl.Series(mine)))
+    names = [pairs[name].to_numpy() for name in ("anonymous", "user", "partition", "linked_at")]
+    said = ((names[0] != NULL) & (names[1] != NULL)).nonzero()[0]
+    if not len(said):
         return known, NO_PAIRS
-    key, time = _keys(pairs), pairs["timestamp"].to_numpy()
+    anonymous, user, partition, time = (column[said] for column in names)
+    key = combine(combine(anonymous, user), partition)
     order = np.argsort(key, kind="stable")
     starts = firsts(key[order]).nonzero()[0]
     earliest = np.minimum.reduceat(time[order], starts)
@@ -61,9 +62,24 @@ def of_events(known: Runs, frame: pl.DataFrame) -> tuple[Runs, pl.DataFrame]:
     which, columns = known.find(key[first])
     np.minimum.at(before, which, columns[-1])
     new = (earliest < before).nonzero()[0]
+    if not len(new):
+        return known, NO_PAIRS
     new = new[np.argsort(first[new])]  # in the order in which they came
-    found = pairs.drop("timestamp")[first[new]].with_columns(linked_at=earliest[new])
-    return _added(known, found, key[first[new]]), found
+    first = first[new]
+    texts = (pairs[name].to_list() for name in ("anonymous_id", "user_id"))
+    told = ([text[place] for place in said[first].tolist()] for text in texts)
+    found = pl.DataFrame([partition[first], *told, earliest[new]], schema=SCHEMA)
+    return _added(known, found, key[first]), found
+
+
+def _pairs_of(places: pl.Series) -> list[pl.Expr]:
+    """The pairs of events at these places, and the hashes of their names."""
+    anonymous, user = pl.col("anonymous_id").gather(places), pl.col("user_id").gather(places)
+    return [
+        *(pl.col("partition").gather(places), anonymous, user),
+        pl.col("timestamp").gather(places).alias("linked_at"),
+        *(anonymous.hash(0).alias("anonymous"), user.hash(0).alias("user")),
+    ]
 
 
 def table(known: Runs, partition: int | None = None) -> pl.DataFrame:

@@ -6,10 +6,14 @@ the former. Invariant: `restored` of what `record` says is the profile, to the l
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+
 import numpy as np
 import polars as pl
 
 from streamgauge.schemas.profile_columns import matrix, tag_sums
+from streamgauge.schemas.profile_records import FIELDS, UserDay
 from streamgauge.streams.metrics.keys import firsts
 from streamgauge.streams.metrics.runs import Run
 from streamgauge.streams.profiles import rows as profile
@@ -21,19 +25,15 @@ from streamgauge.streams.profiles.tags import KINDS, PARTS, Names, code_of
 
 Array = np.ndarray
 
-_NULLABLE = (
-    *("learning_velocity", "dropout_risk"),
-    *("avg_session_seconds", "avg_quiz_score", "avg_completion"),
-)
 _SAME = ("last_day", "days_before", "run_before", "epoch")
+_DAY = [field.name for field in dataclasses.fields(UserDay)]
 
 
 def readable(selection: Selection, at: Array, names: Names) -> pl.DataFrame:
     """The fields for people, as of the day of `at`."""
     of, rows = Figures(selection, at, names), selection.rows
-    return pl.DataFrame(
+    made = _columns(
         {
-            "user_id": selection.users,
             "computed_at": of.day * DAY_MS,
             "first_seen": rows["first_seen"],
             "last_seen": rows["last_seen"],
@@ -43,17 +43,42 @@ def readable(selection: Selection, at: Array, names: Names) -> pl.DataFrame:
             "active_days_7": of.active(7),
             "active_days_28": of.active(28),
             "days_since_last_seen": of.age,
-            "engagement_score": of.engagement_score,
-            **{name: pl.Series(getattr(of, name), nan_to_null=True) for name in _NULLABLE},
-            "preferred_device": of.device,
-            "preferred_genres": of.top("genre"),
-            "preferred_content_types": of.top("type"),
-            "preferred_hours": of.hours("hours"),
-            "preferred_watch_hours": of.hours("watch_hours"),
-            "country": of.country,
             "sessions": of.count("sessions"),
-        }
+        },
+        np.int64,
     )
+    made |= _columns(
+        {
+            "engagement_score": of.engagement_score,
+            "learning_velocity": of.learning_velocity,
+            "dropout_risk": of.dropout_risk,
+            "avg_session_seconds": of.avg_session_seconds,
+            "avg_quiz_score": of.avg_quiz_score,
+            "avg_completion": of.avg_completion,
+        },
+        np.float64,
+    )
+    genres, types = of.top("genre", "type")
+    hours, watched = of.busiest("hours", "watch_hours")
+    made |= {
+        "user_id": selection.users,
+        "preferred_device": of.device,
+        "preferred_genres": genres,
+        "preferred_content_types": types,
+        "preferred_hours": hours,
+        "preferred_watch_hours": watched,
+        "country": of.country,
+    }
+    return pl.DataFrame([made[name].alias(name) for name in FIELDS if name in made])
+
+
+def _columns(arrays: Mapping[str, Array], dtype: type) -> dict[str, pl.Series]:
+    """Columns of one type (NaN is null), cut from one: on a small batch it is their number that
+    costs."""
+    count = len(next(iter(arrays.values())))
+    together: Array = np.concatenate(list(arrays.values()), dtype=dtype, casting="unsafe")
+    column = pl.Series(together, nan_to_null=True)
+    return {name: column.slice(place * count, count) for place, name in enumerate(arrays)}
 
 
 def table(selection: Selection, at: Array, names: Names) -> pl.DataFrame:
@@ -70,26 +95,25 @@ def record(selection: Selection, at: Array, names: Names, offset: Array) -> pl.D
     rows = selection.rows
     order = np.argsort(selection.place, kind="stable")
     run, place = selection.tags.take(order), selection.place[order]
-    fading = np.concatenate([rows["now"], rows["then"]], axis=1)
-    return readable(selection, at, names).with_columns(
-        *(pl.Series(name, rows[name].astype(np.int64)) for name in _SAME),
-        pl.Series("day_mask", rows["mask"].astype(np.uint64).view(np.int64)),
+    whole = {name: rows[name] for name in _SAME}
+    whole |= {"day_mask": rows["mask"].view(np.int64), "emitted_offset": offset}
+    made = [
+        *(column.alias(name) for name, column in _columns(whole, np.int64).items()),
         *(_bytes(name, rows[name]) for name in ("counts", "sums", *_HOURS)),
-        _bytes("fading", fading),
+        _bytes("fading", np.concatenate([rows["now"], rows["then"]], axis=1)),
         *(_time(name, rows[name]) for name in ("country_at", "sessions_through")),
         listed(place, names.all(code_of(run.key)), len(rows)).alias("tags"),
         _tag_sums(run, place, len(rows)),
-        pl.Series("emitted_offset", offset),
-    )
+    ]
+    return readable(selection, at, names).hstack(made)
 
 
 _HOURS = ("hours", "watch_hours")
 
 
 def _bytes(name: str, values: Array) -> pl.Series:
-    text, width = np.ascontiguousarray(values).tobytes(), values.shape[1] * values.itemsize
-    parts = [text[at : at + width] for at in range(0, len(text), width)]
-    return pl.Series(name, parts, dtype=pl.Binary)
+    flat = np.ascontiguousarray(values).view(np.uint8)
+    return pl.Series(name, flat).cast(pl.List(pl.UInt8)).cast(pl.Binary)
 
 
 def _tag_sums(run: Run, place: Array, count: int) -> pl.Series:
@@ -160,20 +184,25 @@ def days(selection: Selection, since: Array, names: Names) -> tuple[pl.DataFrame
     rate = np.divide(completed, created, out=none, where=created > 0)
     score = 70.0 * np.minimum(np.nan_to_num(rate), 1.0) + 6.0 * np.minimum(completed, 5)
     owner = place[starts]
-    frame = pl.DataFrame(
-        {
-            "user_id": selection.users.gather(owner),
-            "date": day[starts] * DAY_MS,
-            "events": totals["events"],
-            "sessions": totals["sessions"],
-            "minutes": totals["ms"] / 60_000.0,
-            "tasks_created": created,
-            "tasks_completed": completed,
-            "completion_rate": pl.Series(rate, nan_to_null=True),
-            "productivity_score": score,
-            "genres": genres,
-        }
-    )
+    whole = {
+        "date": day[starts] * DAY_MS,
+        "events": totals["events"],
+        "sessions": totals["sessions"],
+        "tasks_created": created,
+        "tasks_completed": completed,
+    }
+    real = {
+        "minutes": totals["ms"] / 60_000.0,
+        "completion_rate": rate,
+        "productivity_score": score,
+    }
+    made = {
+        "user_id": selection.users.gather(owner),
+        "genres": genres,
+        **_columns(whole, np.int64),
+        **_columns(real, np.float64),
+    }
+    frame = pl.DataFrame([made[name].alias(name) for name in _DAY])
     return frame, owner
 
 
