@@ -71,7 +71,7 @@ class Settings(BaseSettings):
         "granted", description="What an event without consent_analytics counts as."
     )
     commit_interval: float = Field(
-        0.1, gt=0, le=10, description="Seconds between a worker's commits."
+        0.1, gt=0, le=10, description="Seconds between a worker's commits; up to 1 under load."
     )
     transactional: bool = Field(
         True, description="Commit in Kafka transactions (off on the embedded broker)."

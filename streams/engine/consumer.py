@@ -42,6 +42,17 @@ from streamgauge.streams.engine.task import Batch, Record
 logger = logging.getLogger(__name__)
 
 MAX_DEAD_LETTERS_IN_A_ROW = 25
+SHARE, LONGEST = 0.2, 1.0
+"""Of the time, for batches and their commits; and the longest pause for it, in seconds."""
+
+
+def pause(interval: float, taken: float) -> float:
+    """Seconds from one commit to the next, when the last one took this long with its batch.
+
+    What a small batch costs is nearly all fixed, so commits are fewer where they take long: a
+    worker with little to do is idle most of the time, and one with much has larger batches.
+    """
+    return max(interval, min(taken / SHARE, LONGEST))
 
 
 class Consumer(Answered):
@@ -170,10 +181,13 @@ class Consumer(Answered):
             if found.count and self.membership.running:
                 room -= found.count
                 await self._take(found)
+        began = time.monotonic()
         await self._hand_over()
         due = time.monotonic() >= deadline or self._stopping or self._suspicion.failures
         if self._failure is None and due:
             await self._barrier()
+            taken = time.monotonic() - began
+            self._next_barrier = began + pause(self.engine.commit_interval, taken)
             await self._once_a_second()
         if isinstance(self._failure, (Rollback, Fenced)):
             raise self._failure  # the broker's trouble, not a record's
@@ -249,7 +263,6 @@ class Consumer(Answered):
                     agent.supervisor.wakeup()
 
     async def _barrier(self) -> None:
-        self._next_barrier = time.monotonic() + self.engine.commit_interval
         if not self.membership.running:
             if not self.membership.owned:
                 await self.barrier.commit_unassigned()
