@@ -116,14 +116,15 @@ class Board:
         entries = unpack(parts)
         row = np.array(numbers, np.int64)[entries.row]
         entries = combined(Entries(row, entries.slot, entries.value))
-        results = Results(plan.grains[plan.numbers[version]])
-        values = results.values(entries, len(places), np.full(len(places), -1))
+        results = Results([plan.grains[plan.numbers[version]]])
+        none = np.zeros(len(places), np.int64)
+        values = results.values(entries, none, none - 1)
         place = list(places)
         return [
             (*place[number], name, top / bottom)
             for number, name, top, bottom in zip(
                 values.row.tolist(),
-                values.name.tolist(),
+                results.names[values.series].tolist(),
                 values.numerator.tolist(),
                 values.denominator.tolist(),
                 strict=True,

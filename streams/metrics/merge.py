@@ -84,8 +84,8 @@ class Settings:
     """How many source partitions there are."""
 
     @cached_property
-    def results(self) -> list[Results]:
-        return [Results(grain) for grain in self.plan.grains]
+    def results(self) -> Results:
+        return Results(self.plan.grains)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,13 +6,15 @@ left out of its row, and what is left out depends on the parts alone.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from streamgauge.schemas.metrics import Grain, Metric
+from streamgauge.schemas.metrics import Grain
 from streamgauge.streams.metrics.keys import firsts
 from streamgauge.streams.metrics.parts import (
+    PART_BITS,
     SUM,
     Entries,
     Part,
@@ -30,94 +32,128 @@ class Values(NamedTuple):
     """Values of many rows, sorted by row."""
 
     row: Array
-    name: Array
-    """Names of series, as objects."""
+    series: Array
+    """Their numbers; `Results.names` has the names."""
     numerator: Array
     denominator: Array
     users: Array
-    """Distinct users of each row, -1 where the grain does not count them."""
+    """Distinct users of each row, -1 where its grain does not count them."""
 
 
 class Results:
-    """Evaluates the rows of one grain: a line of a table for each series, a column for each row."""
+    """Evaluates rows of some grains together.
 
-    def __init__(self, grain: Grain) -> None:
-        parts = grain_parts(grain)
-        number = {part: number for number, part in enumerate(parts)}
-        self._parts = len(parts)
-        self._extremes = np.array([part.op != SUM for part in parts])
-        self._is_bucket = np.array([part.reads == "bucket" for part in parts])
-        self._users = next((n for n, part in enumerate(parts) if part.reads == "user"), None)
-        series = [
-            (metric, metric_parts(metric), name)
-            for metric in grain.metrics
-            if metric.aggregate != "quantiles"
-            for name in metric.series
-        ]
-        self._quantiles = [
-            (metric, number[metric_parts(metric)[0]])
-            for metric in grain.metrics
-            if metric.aggregate == "quantiles"
-        ]
-        self._first = np.array([number[of[0]] for _, of, _ in series], np.int64)
-        self._second = np.array([number[of[-1]] for _, of, _ in series], np.int64)
-        """What says whether there was an observation: the number of them, or the denominator."""
-        self._scales = np.array([[_scale(of[0])] for _, of, _ in series]).reshape(-1, 1)
-        self._divides = np.array([m.aggregate in ("mean", "ratio") for m, _, _ in series], bool)
-        self._divisors = np.array([[_scale(of[-1])] for _, of, _ in series]).reshape(-1, 1)
-        self._nothing = np.where(self._extremes[self._second], _NOTHING, 0).reshape(-1, 1)
-        names = [name for *_, name in series]
-        names += [name for metric, _ in self._quantiles for name in metric.series]
-        self._names = np.array(names, object)
+    Each grain has a stretch of the series: first those of two parts, then the quantiles. All rows
+    are lines of one table of parts, from which each row's series are picked.
+    """
 
-    def values(self, entries: Entries, rows: int, users: Array) -> Values:
-        """The metrics of rows 0..rows-1; `users` are the distinct ones, -1 where not known.
+    def __init__(self, grains: Sequence[Grain]) -> None:
+        parts = [grain_parts(grain) for grain in grains]
+        shape = len(grains), max(map(len, parts), default=0)
+        self._nothing = np.zeros(shape, np.int64)
+        self._is_bucket = np.zeros(shape, bool)
+        self._users = np.full(len(grains), -1)
+        """The part that has a row's distinct users."""
+        self._begin, self._count = np.zeros((2, len(grains)), np.int64)
+        names: list[str] = []
+        plain: dict[int, tuple[Any, ...]] = {}
+        found: dict[tuple[int, int], list[tuple[int, float]]] = {}
+        for number, (grain, of) in enumerate(zip(grains, parts, strict=True)):
+            place = {part: at for at, part in enumerate(of)}
+            for part, at in place.items():
+                self._nothing[number, at] = 0 if part.op == SUM else _NOTHING
+                self._is_bucket[number, at] = part.reads == "bucket"
+                if part.reads == "user":
+                    self._users[number] = at
+            self._begin[number] = len(names)
+            for metric in grain.metrics:
+                if metric.aggregate != "quantiles":
+                    first, second = metric_parts(metric)[0], metric_parts(metric)[-1]
+                    is_quotient = metric.aggregate in ("mean", "ratio")
+                    for name in metric.series:
+                        plain[len(names)] = (
+                            *(place[first], place[second], _scale(first)),
+                            *(_scale(second), is_quotient, self._nothing[number, place[second]]),
+                        )
+                        names.append(name)
+            self._count[number] = len(names) - self._begin[number]
+            for metric in grain.metrics:
+                if metric.aggregate == "quantiles":
+                    of_part = found.setdefault((number, place[metric_parts(metric)[0]]), [])
+                    for name, q in zip(metric.series, metric.quantiles, strict=True):
+                        of_part.append((len(names), q))
+                        names.append(name)
+        self.names = np.array(names, object)
+        lines = [plain.get(at, (0,) * 6) for at in range(len(names))]
+        table = np.array(lines, np.int64).reshape(-1, 6)
+        self._first, self._second, self._scales, self._divisors, divides, self._absent = table.T
+        """`_second` says whether there was an observation: their number, or the denominator."""
+        self._divides = divides.astype(bool)
+        # Of each part that has quantiles: where they begin among all quantiles, and how many.
+        self._asked = np.zeros((*shape, 2), np.int64)
+        asked: list[tuple[int, float]] = []
+        for where, of_part in found.items():
+            self._asked[where] = len(asked), len(of_part)
+            asked += of_part
+        self._series_of = np.array([at for at, _ in asked], np.int64)
+        self._quantiles = np.array([q for _, q in asked], np.float64)
 
-        Distinct users come as a part in minutes, and from `users` in hours and days.
+    def values(self, entries: Entries, grain: Array, users: Array) -> Values:
+        """The metrics of rows, each of the grain given; `users` are the distinct ones, -1 where
+        not known: they come as a part in minutes, and from `users` in hours and days.
         """
-        table = np.zeros((self._parts, rows), np.int64)
-        table[self._extremes] = _NOTHING
-        number = part_of(entries.slot)
-        bucket = self._is_bucket[number]
-        wide = ~bucket
-        table[number[wide], entries.row[wide]] = entries.value[wide]
-        if self._users is not None:
-            table[self._users] = np.where(users < 0, table[self._users], users)
-        numerators, second = table[self._first] / self._scales, table[self._second]
-        denominators = np.ones(numerators.shape)
-        denominators[self._divides] = (second / self._divisors)[self._divides]
-        valid = second != self._nothing
-        for metric, part in self._quantiles:
-            mine = bucket & (number == part)
-            found = _quantiles(metric, Entries(*(column[mine] for column in entries)), rows)
-            numerators = np.vstack([numerators, found])
-            denominators = np.vstack([denominators, np.ones(found.shape)])
-            valid = np.vstack([valid, ~np.isnan(found)])
-        row, series = valid.T.nonzero()
-        return Values(
-            row=row,
-            name=self._names[series],
-            numerator=numerators[series, row],
-            denominator=denominators[series, row],
-            users=np.full(rows, -1) if self._users is None else table[self._users],
-        )
+        part = part_of(entries.slot)
+        of_grain = grain[entries.row]
+        is_bucket = self._is_bucket[of_grain, part]
+        wide = (~is_bucket).nonzero()[0]
+        table = self._nothing[grain]
+        table[entries.row[wide], part[wide]] = entries.value[wide]
+        place = self._users[grain]
+        counted = (place >= 0).nonzero()[0]
+        known = counted[users[counted] >= 0]
+        table[known, place[known]] = users[known]
+        users = np.full(len(grain), -1)
+        users[counted] = table[counted, place[counted]]
 
+        row, series = _stretches(self._begin[grain], self._count[grain])
+        second = table[row, self._second[series]]
+        valid = (second != self._absent[series]).nonzero()[0]
+        row, series, second = row[valid], series[valid], second[valid]
+        numerator = table[row, self._first[series]] / self._scales[series]
+        denominator = np.where(self._divides[series], second / self._divisors[series], 1.0)
+        if len(wide) < len(part):
+            bucket = is_bucket.nonzero()[0]
+            of = Entries(*(column[bucket] for column in entries))
+            at, asked, value = self._of_buckets(of, part[bucket], of_grain[bucket])
+            row, series = np.concatenate([row, at]), np.concatenate([series, asked])
+            numerator = np.concatenate([numerator, value])
+            denominator = np.concatenate([denominator, np.ones(len(at))])
+            order = np.lexsort((series, row))
+            row, series = row[order], series[order]
+            numerator, denominator = numerator[order], denominator[order]
+        return Values(row, series, numerator, denominator, users)
 
-def _quantiles(metric: Metric, buckets: Entries, rows: int) -> Array:
-    """A line for each quantile; NaN where a row has no observations."""
-    found = np.full((len(metric.quantiles), rows), np.nan)
-    if not len(buckets.row):
-        return found
-    first = firsts(buckets.row).nonzero()[0]
-    upto = np.cumsum(buckets.value)
-    before = upto[first] - buckets.value[first]
-    total = np.add.reduceat(buckets.value, first)
-    values = bucket_values(bucket_of(buckets.slot))
-    for line, q in enumerate(metric.quantiles):
-        rank = np.floor(q * (total - 1)).astype(np.int64)
+    def _of_buckets(
+        self, entries: Entries, part: Array, grain: Array
+    ) -> tuple[Array, Array, Array]:
+        """Quantiles of entries sorted by row and slot: of which row and series, and how much."""
+        first = firsts(entries.row << PART_BITS | part).nonzero()[0]
+        upto = np.cumsum(entries.value)
+        before = upto[first] - entries.value[first]
+        total = np.add.reduceat(entries.value, first)
+        begin, count = self._asked[grain[first], part[first]].T
+        group, asked = _stretches(begin, count)
+        rank = np.floor(self._quantiles[asked] * (total[group] - 1)).astype(np.int64)
         # The bucket of a rank is the first one whose running count is above it.
-        found[line, buckets.row[first]] = values[np.searchsorted(upto, before + rank, side="right")]
-    return found
+        at = np.searchsorted(upto, before[group] + rank, side="right")
+        values = bucket_values(bucket_of(entries.slot[at]))
+        return entries.row[first[group]], self._series_of[asked], values
+
+
+def _stretches(begin: Array, count: Array) -> tuple[Array, Array]:
+    """Of each of these stretches of numbers all that are in it: which stretch, and the number."""
+    which = np.repeat(np.arange(len(begin)), count)
+    return which, np.arange(len(which)) + (begin - count.cumsum() + count)[which]
 
 
 _NOTHING = np.iinfo(np.int64).min

@@ -6,6 +6,7 @@ Upstream: `merge.py`. Downstream: `tasks.py` encodes it.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -30,26 +31,24 @@ from streamgauge.streams.metrics.merge import (
     Settings,
     with_window,
 )
-from streamgauge.streams.metrics.parts import Entries
 from streamgauge.streams.metrics.runs import Run
 
 Array = np.ndarray
 
-_NO_UPDATES = pl.DataFrame(
-    schema={
-        "window_start": pl.Int64,
-        "window_size": pl.String,
-        "dimensions": pl.String,
-        "version": pl.String,
-        "users": pl.Int64,
-        "is_final": pl.Boolean,
-        "watermark": pl.Int64,
-        "metrics": pl.List(pl.String),
-        "values": pl.List(pl.Float64),
-        "numerators": pl.List(pl.Float64),
-        "denominators": pl.List(pl.Float64),
-    }
-)
+_SCHEMA: dict[str, Any] = {
+    "window_start": pl.Int64,
+    "window_size": pl.String,
+    "dimensions": pl.String,
+    "version": pl.String,
+    "users": pl.Int64,
+    "is_final": pl.Boolean,
+    "watermark": pl.Int64,
+    "metrics": pl.List(pl.String),
+    "values": pl.List(pl.Float64),
+    "numerators": pl.List(pl.Float64),
+    "denominators": pl.List(pl.Float64),
+}
+_NO_UPDATES = pl.DataFrame(schema=_SCHEMA)
 
 
 def flush(
@@ -113,56 +112,43 @@ def _updates(run: Run, least: Array, state: MergeState, settings: Settings) -> p
     groups, entries = summed(run)
     partition, grain, size, start = (groups.columns[c] for c in (PARTITION, GRAIN, SIZE, START))
     users = _users(run, size)
-    rows, names, numerators, denominators = [], [], [], []
-    for number in np.unique(grain).tolist():
-        mine = np.flatnonzero(grain == number)
-        place = np.full(len(groups.key), -1)
-        place[mine] = np.arange(len(mine))
-        row = place[entries.row]
-        of_grain = Entries(*(column[row >= 0] for column in (row, entries.slot, entries.value)))
-        values = settings.results[number].values(of_grain, len(mine), users[mine])
-        users[mine] = values.users
-        rows.append(mine[values.row])
-        names.append(values.name)
-        numerators.append(values.numerator)
-        denominators.append(values.denominator)
-    if not rows:
+    if not len(grain):
         return _NO_UPDATES
+    values = settings.results.values(entries, grain, users)
     end = start + SIZE_MS[size]
     at = least[partition]
     is_final = at >= end + settings.lateness
     begun = _begun(groups, state, settings)
-    row, numerator = np.concatenate(rows), np.concatenate(numerators)
-    name, denominator = np.concatenate(names), np.concatenate(denominators)
-    order = np.argsort(row, kind="stable")
-    order = order[begun[row[order]]]
-    row = row[order]
+    kept = begun[values.row].nonzero()[0]
+    row, series, numerator, denominator = (column[kept] for column in values[:4])
     wanted = row[firsts(row)]
     if not len(wanted):
         return _NO_UPDATES
-    values = pl.DataFrame(
-        {
-            "row": row,
-            "metrics": pl.Series(name[order].tolist(), dtype=pl.String),
-            "values": (numerator / denominator)[order],
-            "numerators": numerator[order],
-            "denominators": denominator[order],
-        }
+    lines = pl.DataFrame(
+        [
+            pl.Series("row", row).set_sorted(),
+            pl.Series("metrics", settings.results.names[series].tolist(), pl.String),
+            pl.Series("values", numerator / denominator),
+            pl.Series("numerators", numerator),
+            pl.Series("denominators", denominator),
+        ]
     )
-    lists = values.group_by("row", maintain_order=True).agg(pl.all())
-    of_row = [column[wanted].tolist() for column in (size, grain, users)]
+    lists = lines.group_by("row", maintain_order=True).agg(pl.all())
+    sizes, grains, users = (column[wanted].tolist() for column in (size, grain, values.users))
     last = np.where(is_final, end + settings.lateness, at)[wanted].tolist()
-    table = {
+    versions = [each.version for each in settings.plan.grains]
+    of_row: dict[str, Any] = {
         "window_start": start[wanted],
-        "window_size": [SIZES[number] for number in of_row[0]],
+        "window_size": [SIZES[number] for number in sizes],
         "dimensions": groups.columns[DIMENSIONS][wanted].tolist(),
-        "version": [settings.plan.grains[number].version for number in of_row[1]],
-        "users": [None if count == -1 else count for count in of_row[2]],
+        "version": [versions[number] for number in grains],
+        "users": [None if count == -1 else count for count in users],
         "is_final": is_final[wanted],
         "watermark": [None if watermark == NONE else watermark for watermark in last],
-        **{column: lists[column] for column in ("metrics", "values", "numerators", "denominators")},
     }
-    return pl.DataFrame(table, schema=_NO_UPDATES.schema)
+    # Series of known types: a frame that has to find them out costs several times as much.
+    made = [pl.Series(name, of, _SCHEMA[name]) for name, of in of_row.items()]
+    return pl.DataFrame([*made, *lists.get_columns()[1:]])
 
 
 def _begun(groups: Run, state: MergeState, settings: Settings) -> Array:

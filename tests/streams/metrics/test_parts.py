@@ -48,8 +48,16 @@ metrics:
     ones = np.ones(len(values), np.int64)
     slots = bucket_slots(0, buckets(values)).astype(np.uint32)
     entries = combined(Entries(np.zeros(len(values), np.int64), slots, ones))
-    found = Results(grain).values(entries, 1, np.array([-1]))
-    assert found.name.tolist() == ["t_p0", "t_p1", "t_p50", "t_p95", "t_p99", "t_p100"]
+    results = Results([grain])
+    found = results.values(entries, np.zeros(1, np.int64), np.array([-1]))
+    assert results.names[found.series].tolist() == [
+        "t_p0",
+        "t_p1",
+        "t_p50",
+        "t_p95",
+        "t_p99",
+        "t_p100",
+    ]
     return found.numerator.tolist()
 
 
