@@ -1,6 +1,6 @@
 """Profiles as they go over their topics: who is written when, and what a restart gives back.
 
-    flush      every user has a turn in each 5 seconds (30 while the worker catches up, `pace.py`);
+    flush      every user has a turn in each 5 seconds (60 while the worker catches up, `pace.py`);
                at it, the profile is written if it changed
     at once    if a session ended, or a replay would not bring an event again (the horizon)
     new day    everybody seen in the last 90 days is written again, little by little
@@ -52,6 +52,8 @@ SWEEP, SWEEP_IDLE = 500, 20_000
 """Users written again at a flush because a day has begun: with and without new events."""
 DAYS_KEPT = 4
 FORMAT = "1"
+PIECE = 16_384
+"""Users whose records are made at once: more do not stay in the processor's cache on the way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,6 +240,12 @@ class Profiles:
         return pending.take(due.nonzero()[0])
 
     def _records(self, due: Run, *, days: bool) -> Iterator[Output]:
+        for first in range(0, len(due.key), PIECE):
+            piece = slice(first, first + PIECE)
+            some = Run(key=due.key[piece], columns=tuple(one[piece] for one in due.columns))
+            yield from self._records_of(some, days=days)
+
+    def _records_of(self, due: Run, *, days: bool) -> Iterator[Output]:
         selected = profiles.select(self._state.profiles, due.key)
         rows = selected.rows
         partition = rows["partition"]

@@ -74,6 +74,8 @@ class Packed:
 
     @staticmethod
     def together(parts: Sequence[Packed]) -> Packed:
+        if len(parts) == 1:
+            return parts[0]
         return _placed(
             np.concatenate([part.marks for part in parts]),
             np.concatenate([part.words for part in parts]),

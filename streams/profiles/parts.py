@@ -17,6 +17,7 @@ from streamgauge.streams import packing
 from streamgauge.streams.metrics.keys import combine, of_strings
 from streamgauge.streams.profiles import profiles
 from streamgauge.streams.profiles import rows as profile
+from streamgauge.streams.profiles.packed import Packed
 from streamgauge.streams.profiles.profiles import Selection, State
 from streamgauge.streams.profiles.rows import ROW
 from streamgauge.streams.profiles.tags import Names, code_of
@@ -105,7 +106,7 @@ def taken(state: State, part: Part, names: Names) -> State:
     if len(codes):
         tag |= codes[part.codes]
     return State(
-        rows=state.rows.put(known[order], rows[order], len(rows) - len(there)),
+        rows=state.rows.put(known[order], Packed.of(rows[order]), len(rows) - len(there)),
         tags=state.tags.add(tag, *part.columns),
         users=pl.concat([state.users, part.users]),
     )

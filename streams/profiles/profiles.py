@@ -16,13 +16,16 @@ from streamgauge.streams.metrics.runs import Run, Runs
 from streamgauge.streams.profiles import rows as profile
 from streamgauge.streams.profiles import tags
 from streamgauge.streams.profiles.digest import Digest
-from streamgauge.streams.profiles.rows import COUNT, DAY_MS, SUM
+from streamgauge.streams.profiles.packed import Packed
+from streamgauge.streams.profiles.rows import COUNT, DAY_MS, ROW, SUM
 from streamgauge.streams.profiles.table import Table
 from streamgauge.streams.profiles.tags import NO_TAGS, Names
 
 Array = np.ndarray
 
 _CHUNKS = 32
+_BLOCK = 4096
+"""Rows at once: more would leave the processor's cache between one step and the next."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,18 +67,30 @@ def step(state: State, digest: Digest, names: Names) -> State:
     """With the events of one round."""
     if not len(digest.key):
         return state
-    which, before = state.rows.find(digest.key)
-    after, users = digest.rows.copy(), state.users
-    new = np.ones(len(after), bool)
-    new[which] = False
-    if new.any():
-        after["slot"][new] = len(users) + np.arange(new.sum())
-        users = pl.concat([users, digest.user_key.filter(pl.Series(new))], rechunk=False)
+    place, users = state.rows.places(digest.key), state.users
+    new = (place < 0).nonzero()[0]
+    slot = np.empty(len(place), np.uint32)
+    slot[new] = len(users) + np.arange(len(new))
+    if len(new):
+        news = digest.user_key if len(new) == len(place) else digest.user_key.gather(new)
+        users = pl.concat([users, news], rechunk=False)
         users = users.rechunk() if users.n_chunks() > _CHUNKS else users
-    after[which] = profile.added(before, after[which], names.texts)
-    added = _tag_rows(digest.tags, after["slot"])
+    packed = []
+    for first in range(0, len(place), _BLOCK):
+        part = slice(first, first + _BLOCK)
+        rows = digest.rows[part].copy()
+        known = (place[part] >= 0).nonzero()[0]
+        if len(known):
+            before = state.rows.rows(place[part][known])
+            slot[part][known] = before["slot"]
+            raw = profile.raw(rows)  # rows by their bytes, for numpy copies field by field
+            after = profile.added(before, raw[known].view(ROW)[:, 0], names.texts)
+            raw[known] = profile.raw(after)
+        rows["slot"] = slot[part]
+        packed.append(Packed.of(rows))
+    added = _tag_rows(digest.tags, slot)
     return State(
-        rows=state.rows.put(digest.key, after, int(new.sum())),
+        rows=state.rows.put(digest.key, Packed.together(packed), len(new)),
         tags=state.tags.add(added.key, *added.columns),
         users=users,
     )
@@ -118,7 +133,7 @@ def with_sessions(state: State, finals: Finals, names: Names) -> tuple[State, Ar
     np.minimum.at(first_day, owner, day)
     state = replace(
         state,
-        rows=state.rows.put(keys, after, 0),
+        rows=state.rows.put(keys, Packed.of(after), 0),
         tags=state.tags.add(added.key, *added.columns),
     )
     return state, keys, first_day

@@ -54,20 +54,25 @@ class Table:
 
     def find(self, keys: Array) -> tuple[Array, Array]:
         """Which of these keys (each once) are there, and their rows."""
+        place = self.places(keys)
+        which = (place >= 0).nonzero()[0]
+        return which, self.rows(place[which])
+
+    def places(self, keys: Array) -> Array:
+        """The positions of these keys' rows, or -1."""
         place = np.full(len(keys), -1)
         for run in self.index.runs:  # later versions are in later runs, each key once in each
             at = np.searchsorted(run.key, keys)
             at[at == len(run.key)] = 0
             here = (run.key.take(at) == keys).nonzero()[0]
             place[here] = run.columns[0].take(at[here])
-        which = (place >= 0).nonzero()[0]
-        return which, self._rows(place[which])
+        return place
 
-    def put(self, keys: Array, rows: Array, new: int) -> Table:
+    def put(self, keys: Array, rows: Packed, new: int) -> Table:
         """With these rows (keys sorted, each once), of which so many have keys that are new."""
         if not len(keys):
             return self
-        chunks, levels = [*self.chunks, Packed.of(rows)], [*self.levels, 0]
+        chunks, levels = [*self.chunks, rows], [*self.levels, 0]
         while levels[-_FAN:] == [levels[-1]] * _FAN:
             chunks[-_FAN:] = [Packed.together(chunks[-_FAN:])]
             levels[-_FAN:] = [levels[-1] + 1]
@@ -119,7 +124,8 @@ class Table:
             for first in range(0, len(chunk), _BLOCK):
                 yield chunk.rows(np.arange(first, min(first + _BLOCK, len(chunk))))
 
-    def _rows(self, places: Array) -> Array:
+    def rows(self, places: Array) -> Array:
+        """The rows at these positions."""
         if len(self.chunks) == 1:
             return self.chunks[0].rows(places)
         found = np.empty(len(places), ROW)
