@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import DTypeLike
 
+from streamgauge.streams.metrics.keys import among, distinct
 from streamgauge.streams.metrics.runs import Columns, Run, Runs
 
 Array = np.ndarray
@@ -65,12 +66,15 @@ class Latest:
         if not len(keys):
             return self
         version = self.version + 1
-        gone = keys[self.runs.has(keys) & ~np.isin(keys, run.key)]
+        gone = keys[~among(keys, np.sort(run.key))]
+        gone = gone[self.runs.has(gone)]
         runs = self.runs.add(run.key, np.full(len(run.key), version), *run.columns)
         if len(gone):
             nothing: list[Array] = [np.zeros(len(gone), dtype) for dtype in self.runs.dtypes[1:]]
             runs = runs.add(gone, np.full(len(gone), -version), *nothing)
         unused = self.unused + len(keys)
+        if len(runs.runs) == 1:  # merged: of what is of no use only removals are left
+            unused = int((runs.runs[0].columns[0] < 0).sum())
         table = replace(self, runs=runs, version=version, unused=unused)
         return table.compacted() if unused > max(_FEW, len(self.runs) // 2) else table
 
@@ -81,7 +85,7 @@ class Latest:
             return (run.columns[0] > 0) & wanted(run.columns[1:])
 
         found = self.runs.where(mask)
-        keys = np.unique(found.key)
+        keys = distinct(found.key)
         which, columns = self.find(keys)
         run = Run(key=keys[which], columns=columns)
         return run.take(wanted(columns).nonzero()[0])

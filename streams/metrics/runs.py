@@ -91,12 +91,13 @@ class Runs:
             hits = np.flatnonzero(run.key[np.minimum(low, len(run.key) - 1)] == keys)
             if not len(hits):
                 continue
-            low = low[hits]
-            counts = np.searchsorted(run.key, keys[hits], side="right") - low
-            if len(hits) == counts.sum():
+            low, asked = low[hits], keys[hits]
+            following = np.minimum(low + 1, len(run.key) - 1)
+            if not ((run.key[following] == asked) & (following > low)).any():  # one row of each
                 which.append(hits)
                 index = low
             else:
+                counts = np.searchsorted(run.key, asked, side="right") - low
                 which.append(np.repeat(hits, counts))
                 ends = np.cumsum(counts)
                 index = np.arange(ends[-1]) + np.repeat(low - ends + counts, counts)

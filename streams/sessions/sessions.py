@@ -38,6 +38,7 @@ from streamgauge.streams.metrics.runs import Run, Runs, together
 from streamgauge.streams.sessions import spans
 from streamgauge.streams.sessions.spans import (
     CONVERSIONS,
+    NO_ROWS,
     NO_SPANS,
     TEXTS,
     Arrived,
@@ -207,23 +208,21 @@ def close(state: SessionState, lateness: int) -> tuple[SessionState, Told]:
 
 
 def fold(state: SessionState, lateness: int) -> tuple[SessionState, Told]:
-    """Make all that waits part of what is open; only keys of which a row is no more are told."""
+    """After `close`: make all that waits part of what is open. Only keys of which a row is no more
+    are told, for what is gone may be all that a restart would know of them."""
     slots = state.waiting
     whole = concatenated([run for slot in slots for run in slot.events])
     again = any(slot.again for slot in slots)
-    keys = distinct(whole.key)
-    state, told = _told(state, keys, whole, lateness, again, changed(slots, keys))
-    key = told.sessions.key
-    now = told.is_final | among(key, distinct(told.gone.key))
-    later = told.sessions.take((~now).nonzero()[0])
-    names, number = _names(later, ()), slot_of(later.key)
-    waiting = []
+    state, told = _told(state, distinct(whole.key), whole, lateness, again, NO_ROWS.key)
+    key, names = told.sessions.key, _names(told.sessions)
+    number, waiting = slot_of(key), []
     for at, slot in enumerate(slots):
         mine = (number == at).nonzero()[0]
-        names_of = slot.changed.add(later.key[mine], names[mine])
-        waiting.append(Slot(changed=names_of, oldest=slot.oldest))
-    told = replace(told, sessions=told.sessions.take(now.nonzero()[0]), is_final=told.is_final[now])
-    return replace(state, waiting=tuple(waiting)), told
+        waiting.append(Slot(changed=slot.changed.add(key[mine], names[mine]), oldest=slot.oldest))
+    state = replace(state, waiting=tuple(waiting))
+    lost = distinct(told.gone.key)
+    state, now = _told(state, lost, NO_ROWS, lateness, False, changed(waiting, lost))
+    return state, replace(now, gone=told.gone)
 
 
 def changed(slots: Sequence[Slot], keys: Array) -> Array:
@@ -305,7 +304,8 @@ def _told(
     arrival = np.append(np.full(len(which), -1), np.arange(len(events.key)))
     both = concatenated([known, events])
     now, arrival = spans.ordered_with(_spans(both, state.texts), arrival)
-    before = _before(now.take((arrival < 0).nonzero()[0]))
+    was = (arrival < 0).nonzero()[0]
+    was, before = _before(was, now.take(was))
     is_first = _begins(now)
     sessions = spans.joined(now, is_first)
     final = _closed(sessions.rows, state.floors)
@@ -325,19 +325,23 @@ def _told(
         is_first = np.ones(len(left.key), bool)
     run = Run(key=left.key, columns=(left.rows,))
     state = _tidied(replace(state, open=state.open.put(keys, run), texts=left.texts))
-    gone = before.take((~_among(before, sessions)).nonzero()[0])
+    of, start = first_of[was], sessions.rows["start"]  # with the same start it is the same one
+    same = start[of] == before.rows["start"]
+    gone = before.take((~same).nonzero()[0])
     if again:
         begun = now.take(_overtaken(arrival, first_of).nonzero()[0])
-        begun = begun.take((~_among(begun, sessions)).nonzero()[0])
+        begun = begun.take((~among(_names(begun), np.sort(_names(sessions)))).nonzero()[0])
         gone = replace(
             gone,
             key=np.concatenate([gone.key, begun.key]),
             rows=together([gone.rows, begun.rows]),
         )
     several = _several(is_first)
-    news = final | ~_among(sessions, before, "events")
+    news = np.ones(len(final), bool)  # new events only add: with as many it has the same events
+    news[of[same & (sessions.rows["events"][of] == before.rows["events"])]] = False
+    news |= final
     if len(names):
-        news |= among(_names(sessions, ()), names)
+        news |= among(_names(sessions), names)
     news = news.nonzero()[0]
     return state, Told(
         sessions=sessions.take(news),
@@ -349,15 +353,16 @@ def _told(
     )
 
 
-def _before(kept: Spans) -> Spans:
-    """The sessions that these spans were; of their texts only whose they are."""
+def _before(places: Array, kept: Spans) -> tuple[Array, Spans]:
+    """The sessions that these spans were, and the place of the first span of each; of their texts
+    only whose they are."""
     is_first = _begins(kept)
     if is_first.all():
-        return kept
+        return places, kept
     rows = together([kept.rows])
     for name in ("entry_id", "exit_id", "plays"):
         rows[name] = 0
-    return spans.joined(replace(kept, rows=rows), is_first)
+    return places[is_first], spans.joined(replace(kept, rows=rows), is_first)
 
 
 def _spans(run: Run, texts: Texts) -> Spans:
@@ -406,7 +411,7 @@ def latest(told: Sequence[Told]) -> list[Told]:
     seen = np.zeros(0, np.uint64)
     found = []
     for one in reversed(told):
-        names, gone = _names(one.sessions, ()), _names(one.gone, ())
+        names, gone = _names(one.sessions), _names(one.gone)
         new = (~np.isin(names, seen)).nonzero()[0]
         left = one.gone.take((~np.isin(gone, seen)).nonzero()[0])
         found.append(
@@ -442,17 +447,8 @@ def _closed(rows: Array, floors: Mapping[int, int]) -> Array:
     return closed(rows["start"], rows["end"], _floors(floors, rows["partition"]))
 
 
-def _among(some: Spans, others: Spans, *fields: str) -> Array:
-    """Which are there with the same start and these fields. With the same start and number of
-    events, a session has the same events: new ones only add to it."""
-    return among(_names(some, fields), np.sort(_names(others, fields)))
-
-
-def _names(found: Spans, fields: Sequence[str]) -> Array:
-    name = combine(found.key, found.rows["start"])
-    for field_ in fields:
-        name = combine(name, found.rows[field_].astype(np.int64))
-    return name
+def _names(found: Spans) -> Array:
+    return combine(found.key, found.rows["start"])
 
 
 def _several(is_first: Array) -> Array:

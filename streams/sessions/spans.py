@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from streamgauge.streams.latest import Latest
-from streamgauge.streams.metrics.keys import combine, firsts, of_strings
+from streamgauge.streams.metrics.keys import among, combine, firsts, of_strings
 from streamgauge.streams.metrics.runs import Run, together
 from streamgauge.streams.sessions.texts import Texts
 
@@ -223,7 +223,15 @@ def ordered_with(spans: Spans, beside: Array) -> tuple[Spans, Array]:
 
 
 def _order(spans: Spans) -> Array:
-    return np.lexsort((spans.rows["start"], spans.key))
+    """By key and start. Nearly all come in the order of their starts: only keys of which some do
+    not are sorted by both, which saves half."""
+    order = np.argsort(spans.key, kind="stable")
+    key, start = spans.key.take(order), spans.rows["start"].take(order)
+    wrong = (key[1:] == key[:-1]) & (start[1:] < start[:-1])
+    if wrong.any():
+        mine = among(key, key[1:][wrong]).nonzero()[0]
+        order[mine] = order[mine][np.lexsort((start[mine], key[mine]))]
+    return order
 
 
 def joined(spans: Spans, is_first: Array) -> Spans:
