@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -147,7 +147,7 @@ class Profiles:
         state, keys, day = profiles.with_sessions(self._state.profiles, finals, self._names)
         if not len(keys):
             return
-        selected = profiles.select(state, keys)
+        selected = profiles.select(state, keys, with_tags=False)
         never = np.full(len(keys), NONE)
         columns = (selected.rows["partition"], np.full(len(keys), AT_ONCE), never, day)
         pending = (*self._state.pending, Run(key=keys, columns=columns))
@@ -172,11 +172,12 @@ class Profiles:
             self._state = replace(self._state, links=found, new_links=(*self._state.new_links, new))
 
     def figures(
-        self, keys: Array, at: Array, wanted: Iterable[str] = PROFILE_FIELDS
+        self, keys: Array, at: Array, wanted: Collection[str] = PROFILE_FIELDS
     ) -> pl.DataFrame:
         """Fields of these users (keys sorted, each once), each at its moment; who is unknown
         has no row. With the columns `partition`, `user_key` and `minute` before them."""
-        selected = profiles.select(self._state.profiles, keys)
+        with_tags = not figures.OF_TAGS.isdisjoint(wanted)
+        selected = profiles.select(self._state.profiles, keys, with_tags=with_tags)
         moment = at[np.searchsorted(keys, selected.key)]
         frame = figures.columns(selected, moment, self._names, wanted)
         partition = selected.rows["partition"].copy()
@@ -399,7 +400,7 @@ class Profiles:
         def of(partition: int) -> bytes:
             pending = joined(stable.pending)
             pending = pending.take((pending.columns[0] == partition).nonzero()[0])
-            selected = profiles.select(stable.profiles, pending.key)
+            selected = profiles.select(stable.profiles, pending.key, with_tags=False)
             swept = stable.swept.get(partition, -1)
             sweep = any(p == partition for p, _ in stable.sweep)
             head = {

@@ -273,6 +273,9 @@ _COLUMNS: Mapping[str, Callable[[Figures], Any]] = {
     "country": lambda of: of.country,
 }
 
+OF_TAGS = frozenset({"genres", "top_genre"})
+"""The fields for which tags must be selected."""
+
 _DTYPES = {"int": pl.Int64, "float": pl.Float64, "string": pl.String, "bool": pl.Boolean}
 
 

@@ -49,7 +49,7 @@ class Packed:
             differs = np.zeros((len(raw), 64), bool)
             np.not_equal(raw, 0, out=differs[:, :_WIDTH])
             marks.append(np.packbits(differs).view(np.uint64))
-            words.append(raw[differs[:, :_WIDTH]])
+            words.append(raw.reshape(-1).take(np.flatnonzero(differs[:, :_WIDTH])))
         return _placed(np.concatenate(marks), np.concatenate(words))
 
     def rows(self, places: Array) -> Array:
@@ -63,7 +63,8 @@ class Packed:
             ends = counts.cumsum()
             skipped = np.repeat(self.starts[some] - (ends - counts), counts)
             block = raw[first : first + _BLOCK]
-            block[bits] = self.words[np.arange(len(skipped)) + skipped]
+            words = self.words.take(np.arange(len(skipped)) + skipped)
+            block.reshape(-1)[np.flatnonzero(bits)] = words  # a quarter of what a mask costs
             block ^= _EMPTY
         return raw.view(ROW)[:, 0]
 

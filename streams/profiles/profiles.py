@@ -99,7 +99,7 @@ def step(state: State, digest: Digest, names: Names) -> State:
 def with_sessions(state: State, finals: Finals, names: Names) -> tuple[State, Array, Array]:
     """With sessions that are over; also whose profile changed, and the first day of each."""
     keys, owner = np.unique(finals.key, return_inverse=True)
-    selected = select(state, keys)
+    selected = select(state, keys, with_tags=False)
     at = np.minimum(np.searchsorted(selected.key, keys), max(len(selected.key) - 1, 0))
     through = np.full(len(keys), np.iinfo(np.int64).max)
     if len(selected.key):
@@ -110,7 +110,7 @@ def with_sessions(state: State, finals: Finals, names: Names) -> tuple[State, Ar
         return state, keys[:0], keys[:0].astype(np.int64)
     keys, owner = np.unique(finals.key[new], return_inverse=True)
     start, duration = finals.start[new], finals.duration[new]
-    selected = select(state, keys)
+    selected = select(state, keys, with_tags=False)
     delta = profile.empty(len(keys))
     for name, counted in (
         ("sessions", np.ones(len(owner), bool)),
@@ -139,11 +139,12 @@ def with_sessions(state: State, finals: Finals, names: Names) -> tuple[State, Ar
     return state, keys, first_day
 
 
-def select(state: State, keys: Array) -> Selection:
+def select(state: State, keys: Array, *, with_tags: bool = True) -> Selection:
     """The profiles of these keys (sorted, each once) that there are."""
     which, rows = state.rows.find(keys)
     by_slot = np.argsort(rows["slot"])
-    place, run = tags.of_slots(state.tags, rows["slot"][by_slot])
+    wanted = rows["slot"][by_slot] if with_tags else rows["slot"][:0]
+    place, run = tags.of_slots(state.tags, wanted)
     return Selection(
         key=keys[which],
         rows=rows,
