@@ -39,7 +39,8 @@ import polars as pl
 from streamgauge.schemas.metric_records import MetricRollup
 from streamgauge.schemas.metrics import WINDOW_MS
 from streamgauge.streams.metrics.fate import NONE
-from streamgauge.streams.metrics.keys import combine, mix, of_strings
+from streamgauge.streams.metrics.keys import combine, distinct, mix, of_strings
+from streamgauge.streams.metrics.numbers import Numbers
 from streamgauge.streams.metrics.plan import Plan
 from streamgauge.streams.metrics.progress import Progress
 from streamgauge.streams.metrics.results import Results
@@ -50,7 +51,7 @@ Array = np.ndarray
 FOLDED, TOTAL = -1, -2
 SIZES = tuple(WINDOW_MS)
 SIZE_MS = np.array([WINDOW_MS[size] for size in SIZES])
-_SIZE_NUMBERS = {size: number for number, size in enumerate(SIZES)}
+_SIZE_NUMBERS = Numbers(SIZES)
 RESTORED = -1
 """The offset of rows from the changelog: before all others."""
 
@@ -82,6 +83,10 @@ class Settings:
     lateness: int
     sources: int
     """How many source partitions there are."""
+
+    @cached_property
+    def grain_numbers(self) -> Numbers:
+        return Numbers(list(self.plan.numbers))
 
     @cached_property
     def results(self) -> Results:
@@ -120,44 +125,53 @@ def step(
     plan = settings.plan
     if not frame.height:
         return state
-    sizes = frame["window_size"].to_list()
-    size_of = np.fromiter((_SIZE_NUMBERS.get(size, -1) for size in sizes), np.int8, len(sizes))
-    versions = frame["version"].to_list()
-    grain = np.fromiter((plan.numbers.get(v, -1) for v in versions), np.int32, len(versions))
-    watermarks = np.fromiter((size is None for size in sizes), bool, len(sizes)).nonzero()[0]
-    progress = _with_watermarks(state.progress, frame[watermarks])
-    # Not those of versions that are not defined any more.
-    known_rows = ((size_of >= 0) & (grain >= 0)).nonzero()[0]
-    columns = _columns(frame[known_rows], grain[known_rows], size_of[known_rows])
-    size = max(*progress, *frame["partition"].unique(), 0) + 1
+    read = {column.name: column.to_numpy() for column in frame.select_seq(_READ).get_columns()}
+    progress = _with_watermarks(state.progress, frame, read)
+    partition_of, start = read["partition"], read["window_start"]
+    size_of = _SIZE_NUMBERS.of(read["size hash"])
+    # -1 also for versions that are not defined any more.
+    grain = settings.grain_numbers.of(read["version hash"])
+    size = max(*progress, int(partition_of.max()), 0) + 1
     folded, closed = np.full(size, NONE), np.full(size, NONE)
     for partition, known in progress.items():
         folded[partition], closed[partition] = known.folded, known.sent - settings.lateness
-    minute, partition_of = columns[SIZE] == 0, columns[PARTITION]
-    end = columns[START] + SIZE_MS[columns[SIZE]]
-    wanted = np.where(
-        minute, columns[START] >= folded[partition_of], end > closed[partition_of]
-    ).nonzero()[0]
-    columns, minute = tuple(column[wanted] for column in columns), minute[wanted]
+    end = start + SIZE_MS[size_of]
+    is_open = np.where(size_of == 0, start >= folded[partition_of], end > closed[partition_of])
+    wanted = (is_open & (size_of >= 0) & (grain >= 0)).nonzero()[0]
+    columns = _columns(frame, read, grain, size_of, wanted)
 
     keys = row_keys(columns[HASH], columns[GRAIN], columns[SIZE], columns[START])
-    minutes = Run(key=keys, columns=columns).take(minute.nonzero()[0])
-    longer = [np.unique(lengthened(with_window(minutes, size, plan), size).key) for size in (1, 2)]
-    changed = np.concatenate([keys[~minute], *longer])
+    minute = columns[SIZE] == 0
+    dimensions, grain, start = (columns[at][minute] for at in (HASH, GRAIN, START))
+    longer = [_longer_keys(dimensions, grain, start, size, plan) for size in (1, 2)]
+    changed, minutes = np.concatenate([keys[~minute], *longer]), keys[minute]
     return replace(
         state,
         progress=_with_marks(progress, frame, columns),
         rows=state.rows.add(keys, *columns),
-        minutes=(*state.minutes, minutes.key) if len(minutes.key) and not replay else state.minutes,
+        minutes=(*state.minutes, minutes) if len(minutes) and not replay else state.minutes,
         longer=(*state.longer, changed) if len(changed) else state.longer,
-        unapplied=(*state.unapplied, minutes.key) if len(minutes.key) else state.unapplied,
+        unapplied=(*state.unapplied, minutes) if len(minutes) else state.unapplied,
     )
+
+
+def _longer_keys(dimensions: Array, grain: Array, start: Array, size: int, plan: Plan) -> Array:
+    """Keys of the hours or days that minutes are in."""
+    has = _has_window(size, plan)[grain]
+    start = start[has]
+    return distinct(
+        row_keys(dimensions[has], grain[has], np.int8(size), start - start % SIZE_MS[size])
+    )
+
+
+def _has_window(size: int, plan: Plan) -> Array:
+    """Whether each grain has windows of this size."""
+    return np.array([SIZES[size] in grain.windows for grain in plan.grains])
 
 
 def with_window(minutes: Run, size: int, plan: Plan) -> Run:
     """The minutes of grains that have windows of this size."""
-    has = np.array([SIZES[size] in grain.windows for grain in plan.grains])
-    return minutes.take(np.flatnonzero(has[minutes.columns[GRAIN]]))
+    return minutes.take(np.flatnonzero(_has_window(size, plan)[minutes.columns[GRAIN]]))
 
 
 def lengthened(minutes: Run, size: int) -> Run:
@@ -169,18 +183,30 @@ def lengthened(minutes: Run, size: int) -> Run:
     return Run(key=key, columns=tuple(columns))
 
 
-def row_keys(dimensions: Array, grain: Array, size: Array, start: Array) -> Array:
+def row_keys(dimensions: Array, grain: Array, size: Array | np.int8, start: Array) -> Array:
     """Keys of rows, from the hashes of their dimensions."""
     return combine(dimensions, mix(start * 8 + size) ^ mix(grain))
 
 
-def _columns(values: pl.DataFrame, grain: Array, size: Array) -> tuple[Array, ...]:
-    columns = [values[name].to_numpy() for name in ("partition", "source_partition")]
-    columns += [grain, size, *(values[name].to_numpy() for name in ("window_start", "offset"))]
-    columns.append(values["users"].fill_null(-1).to_numpy())
-    columns.append(of_strings(values["dimensions"]))
-    columns += [_objects(values[name].to_list()) for name in ("dimensions", "parts")]
-    return tuple(c.astype(d, copy=False) for c, d in zip(columns, _DTYPES, strict=True))
+_READ = [
+    *("partition", "source_partition", "offset", pl.col("window_start", "watermark").fill_null(0)),
+    pl.col("users").fill_null(-1),
+    pl.col("window_size").is_null().alias("is watermark"),
+    pl.col("window_size").hash(0).alias("size hash"),
+    pl.col("version").hash(0).alias("version hash"),
+    pl.col("dimensions").hash(0).alias("dimensions hash"),
+]
+"""What is read of partials, in one query."""
+
+
+def _columns(
+    frame: pl.DataFrame, read: Mapping[str, Array], grain: Array, size: Array, rows: Array
+) -> tuple[Array, ...]:
+    """The columns of the table, of these rows of partials."""
+    columns = [read["partition"], read["source_partition"], grain, size, read["window_start"]]
+    columns += [read["offset"], read["users"], read["dimensions hash"]]
+    columns += [_objects(frame[name].to_list()) for name in ("dimensions", "parts")]
+    return tuple(c.take(rows).astype(d, copy=False) for c, d in zip(columns, _DTYPES, strict=True))
 
 
 def _objects(values: list[Any]) -> Array:
@@ -189,11 +215,16 @@ def _objects(values: list[Any]) -> Array:
     return objects
 
 
-def _with_watermarks(progress: Mapping[int, Progress], frame: pl.DataFrame) -> dict[int, Progress]:
+def _with_watermarks(
+    progress: Mapping[int, Progress], frame: pl.DataFrame, read: Mapping[str, Array]
+) -> dict[int, Progress]:
     changed = dict(progress)
-    names = ("partition", "source_partition", "watermark", "since")
-    columns = (frame[name].to_list() for name in names)
-    for partition, source, watermark, since in zip(*columns, strict=True):
+    rows = read["is watermark"].nonzero()[0]
+    names = ("partition", "source_partition", "watermark")
+    columns = [read[name][rows].tolist() for name in names]
+    begun_of = frame["since"].to_list()
+    for row, partition, source, watermark in zip(rows.tolist(), *columns, strict=True):
+        since = begun_of[row]
         known = changed.get(partition) or Progress()
         watermarks = dict(known.watermarks)
         watermarks[source] = max(watermark, watermarks.get(source, NONE))

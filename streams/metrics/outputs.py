@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from streamgauge.streams.metrics import fate
 from streamgauge.streams.metrics.emission import Emission
 from streamgauge.streams.metrics.fate import Fates
 from streamgauge.streams.metrics.fold import Rollup
+from streamgauge.streams.metrics.plan import KNOWN_TEXTS
 
 _VALUES: Mapping[str, Any] = {
     "source_partition": pl.Int64,
@@ -140,7 +142,14 @@ class SourceOutputs:
             for partition, grain, start, dimensions, parts in emitted.minutes
         ]
         rows += [(*place, None, users) for place, users in emitted.users]
-        table = pl.DataFrame(rows, schema=_VALUES, orient="row")
+        # Column by column: rows as they are would have every value looked at for its type.
+        columns = zip(*rows, strict=True) if rows else [()] * len(_VALUES)
+        table = pl.DataFrame(
+            [
+                pl.Series(name, values, kind)
+                for (name, kind), values in zip(_VALUES.items(), columns, strict=True)
+            ]
+        )
         return Output(
             topic=METRIC_PARTIALS.name,
             keys=[f"{p}|{s}|{at}|{v}|{d}".encode() for p, s, at, v, d, *_ in rows],
@@ -194,10 +203,11 @@ class MergeOutputs:
         self._rollups = Encoder(registry, METRIC_ROLLUPS.name, MetricRollup)
 
     def updates(self, rows: pl.DataFrame) -> Output:
-        places = rows.select("window_size", "window_start", "version", "dimensions").rows()
+        names = ("window_size", "window_start", "version", "dimensions")
+        places = zip(*(rows[name].to_list() for name in names), strict=True)
         return Output(
             topic=METRICS.name,
-            keys=["|".join(map(str, place)).encode() for place in places],
+            keys=[f"{size}|{start}|{v}|{d}".encode() for size, start, v, d in places],
             values=self._updates.encode(rows),
         )
 
@@ -215,6 +225,7 @@ class MergeOutputs:
         )
 
 
+@lru_cache(maxsize=KNOWN_TEXTS)
 def partition_of(version: str, dimensions: str, partitions: int) -> int:
     """Where the partials of a version and its dimensions meet, of all windows and sources."""
     return zlib.crc32(f"{version}|{dimensions}".encode()) % partitions

@@ -15,6 +15,7 @@ import polars as pl
 
 from streamgauge.schemas.metrics import WINDOW_MS, Condition, Selection
 from streamgauge.streams.metrics import columns
+from streamgauge.streams.metrics.numbers import Numbers
 
 Array = np.ndarray
 
@@ -54,13 +55,10 @@ class Reader:
         self._derived = columns.derived(fields)
         self._conditions = {s.where: str(s.where) for s in selections if s.where}
         types = sorted({event for s in selections for event in s.events or ()})
-        hashes = pl.Series(types, dtype=pl.String).hash(0).to_numpy()
-        order = np.argsort(hashes)
-        self._hashes = hashes[order]
-        type_of = {types[at]: number for number, at in enumerate(order.tolist())}
+        self._types, self._type_count = Numbers(types), len(types)
         places = list(dict.fromkeys((s.events, s.where) for s in selections))
         self._places = [
-            (None if events is None else [type_of[event] for event in events], where)
+            (None if events is None else [types.index(event) for event in events], where)
             for events, where in places
         ]
         self._place = [places.index((s.events, s.where)) for s in selections]
@@ -123,12 +121,7 @@ class Reader:
 
     def _by_type(self, hashes: Array, rows: Array) -> list[Array]:
         """Of the rows, those of each type, in the order of the frame."""
-        known = self._hashes
-        if not len(known):
-            return []
-        hashes = hashes[rows]
-        number = np.minimum(known.searchsorted(hashes), len(known) - 1)
-        number = np.where(known[number] == hashes, number, len(known)).astype(np.int16)
+        number = self._types.of(hashes[rows])
         order = rows[number.argsort(kind="stable")]  # of 16 bits: a radix sort
-        ends = np.bincount(number, minlength=len(known) + 1).cumsum().tolist()
-        return [order[low:high] for low, high in pairwise([0, *ends])]
+        ends = np.bincount(number + 1, minlength=self._type_count + 1).cumsum().tolist()
+        return [order[low:high] for low, high in pairwise(ends)]
