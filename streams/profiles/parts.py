@@ -16,11 +16,9 @@ import polars as pl
 from streamgauge.streams import packing
 from streamgauge.streams.metrics.keys import combine, of_strings
 from streamgauge.streams.profiles import profiles
-from streamgauge.streams.profiles import rows as profile
 from streamgauge.streams.profiles.packed import Packed
 from streamgauge.streams.profiles.profiles import Selection, State
-from streamgauge.streams.profiles.rows import ROW
-from streamgauge.streams.profiles.tags import Names, code_of
+from streamgauge.streams.profiles.tags import NO_TAGS, Names, code_of
 
 Array = np.ndarray
 
@@ -40,22 +38,25 @@ class Part:
     columns: tuple[Array, ...]
 
     def to_bytes(self) -> bytes:
-        out = io.BytesIO()
-        np.savez(out, profile.raw(self.rows), self.owner, self.codes, *self.columns)
+        packed = Packed.of(self.rows)
+        arrays = (packed.marks, packed.words, self.owner, self.codes, *self.columns)
         texts = io.BytesIO()
         pl.DataFrame({"user": self.users, "country": self.country}).write_ipc(texts)
         names = io.BytesIO()
         pl.DataFrame({"text": pl.Series(self.texts, dtype=pl.String)}).write_ipc(names)
-        return packing.together([out.getvalue(), texts.getvalue(), names.getvalue()])
+        tables = [texts.getvalue(), names.getvalue()]
+        return packing.together([*(array.tobytes() for array in arrays), *tables])
 
     @staticmethod
     def of_bytes(data: memoryview) -> Part:
-        arrays, *tables = packing.apart(data)
-        saved = np.load(io.BytesIO(arrays))
-        rows, owner, codes, *columns = (saved[f"arr_{n}"] for n in range(6))
-        texts, names = (pl.read_ipc(io.BytesIO(table)) for table in tables)
+        *arrays, users, named = packing.apart(data)
+        marks, words, owner, codes, *columns = (
+            np.frombuffer(array, dtype) for array, dtype in zip(arrays, _ARRAYS, strict=True)
+        )
+        texts, names = (pl.read_ipc(io.BytesIO(table)) for table in (users, named))
+        packed = Packed.placed(marks, words)
         return Part(
-            rows=np.ascontiguousarray(rows).view(ROW)[:, 0],
+            rows=packed.rows(np.arange(len(packed))),
             users=texts["user"],
             country=texts["country"],
             texts=names["text"].to_list(),
@@ -65,16 +66,19 @@ class Part:
         )
 
 
+_ARRAYS = (np.uint64, np.uint64, np.uint32, np.uint32, *NO_TAGS.dtypes)
+"""What `to_bytes` writes: marks, words, owners, codes, and the columns of tags."""
+
+
 def of_selection(selection: Selection, names: Names) -> Part:
-    known, codes = np.unique(code_of(selection.tags.key), return_inverse=True)
+    known, codes = names.each(code_of(selection.tags.key))
     rows = selection.rows
-    country = [names.texts[code] if code else None for code in rows["country"].tolist()]
     return Part(
         rows=rows,
         users=selection.users,
-        country=pl.Series(country, dtype=pl.String),
+        country=names.all(rows["country"]),
         texts=[names.texts[code] for code in known.tolist()],
-        owner=selection.place,
+        owner=selection.place.astype(np.uint32),
         codes=codes.astype(np.uint32),
         columns=selection.tags.columns,
     )

@@ -157,8 +157,9 @@ def select(state: State, keys: Array, *, with_tags: bool = True) -> Selection:
 def keys_of(state: State, partition: int, seen_since: int = -1) -> Array:
     """The keys of all of a partition who were active on or after a day, sorted."""
 
-    def wanted(rows: Array) -> Array:
-        return (rows["partition"] == partition) & (rows["last_day"] >= seen_since)
+    def wanted(rows: Packed) -> Array:
+        found: Array = rows.field("last_day") >= seen_since
+        return found & (rows.field("partition") == partition)
 
     return state.rows.where(wanted)
 

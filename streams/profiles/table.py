@@ -9,7 +9,7 @@ Upstream: `profiles.py`. Invariant: never changed in place; whoever keeps the ol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,6 @@ Array = np.ndarray
 _FEW = 20_000
 _FAN = 8
 _WHOLE = 99
-_BLOCK = 16_384
 
 
 def _newest(run: Run) -> Run:
@@ -101,28 +100,23 @@ class Table:
             count=len(keys),
         )
 
-    def where(self, wanted: Callable[[Array], Array]) -> Array:
+    def where(self, wanted: Callable[[Packed], Array]) -> Array:
         """The keys of the rows for which the mask is set, sorted."""
-        marks = [wanted(rows) for rows in self._blocks()] or [np.zeros(0, bool)]
+        marks = [np.zeros(0, bool), *map(wanted, self.chunks)]
         keys, places = self._all()
         found: Array = keys[np.concatenate(marks)[places]]
         return found
 
     def _all(self) -> tuple[Array, Array]:
+        """All keys, sorted, and the positions of their rows."""
         run = self.index.where(lambda run: np.ones(len(run.key), bool))
-        order = np.lexsort((run.columns[0], run.key))
-        newest = _newest(run.take(order)) if len(order) else run
-        return newest.key, newest.columns[0]
+        if len(self.index.runs) > 1:  # later versions are in later runs, and stay behind
+            run = _newest(run.take(np.argsort(run.key, kind="stable")))
+        return run.key, run.columns[0]
 
     def partitions(self) -> set[int]:
         """Those that rows are of."""
-        return {p for rows in self._blocks() for p in np.unique(rows["partition"]).tolist()}
-
-    def _blocks(self) -> Iterator[Array]:
-        """All rows by position, some at a time."""
-        for chunk in self.chunks:
-            for first in range(0, len(chunk), _BLOCK):
-                yield chunk.rows(np.arange(first, min(first + _BLOCK, len(chunk))))
+        return {p for chunk in self.chunks for p in distinct(chunk.field("partition")).tolist()}
 
     def rows(self, places: Array) -> Array:
         """The rows at these positions."""

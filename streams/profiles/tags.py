@@ -96,24 +96,24 @@ class Names:
 
     def rank(self, codes: Array) -> Array:
         """Their order by text."""
-        known, which = self._each(codes)
+        known, which = self.each(codes)
         texts = np.array([self.texts[code] for code in known.tolist()])
         rank: Array = np.argsort(np.argsort(texts))[which]
         return rank
 
     def all(self, codes: Array) -> pl.Series:
         """Their texts."""
-        known, which = self._each(codes)
+        known, which = self.each(codes)
         texts = [self.texts[code] for code in known.tolist()]
         return pl.Series(texts, dtype=pl.String).gather(which)
 
     def said(self, codes: Array) -> pl.Series:
         """Their texts without the kind; null for 0."""
-        known, which = self._each(codes)
+        known, which = self.each(codes)
         texts = [self.texts[code].partition(":")[2] if code else None for code in known.tolist()]
         return pl.Series(texts, dtype=pl.String).gather(which)
 
-    def _each(self, codes: Array) -> tuple[Array, Array]:
+    def each(self, codes: Array) -> tuple[Array, Array]:
         """The codes that occur, and which of them each is: by a table, which beats sorting."""
         place = np.zeros(len(self.texts), np.int64)
         place[codes] = 1

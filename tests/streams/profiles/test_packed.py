@@ -23,6 +23,8 @@ def test_what_comes_back_is_what_was_put_in_to_the_last_bit(seed: int, sizes: li
     packed = Packed.together([Packed.of(part) for part in parts])
     places = rng.permutation(len(rows))
     assert packed.rows(places).tobytes() == rows[places].tobytes()
+    for name in ("slot", "partition", "last_seen", "last_day", "mask"):
+        assert packed.field(name).tobytes() == rows[name].tobytes()
     live = rng.random(len(rows)) < 0.5
     kept = packed.only(live)
     assert kept.rows(np.arange(len(kept))).tobytes() == rows[live].tobytes()
