@@ -26,8 +26,8 @@ from streamgauge.streams.experiments.in_force import InForce
 from streamgauge.streams.experiments.names import Names
 from streamgauge.streams.experiments.tally import Tally
 from streamgauge.streams.metrics.clock import MINUTE_MS
-from streamgauge.streams.metrics.keys import combine
-from streamgauge.streams.metrics.runs import Run, Runs
+from streamgauge.streams.metrics.keys import among, combine, distinct
+from streamgauge.streams.metrics.runs import Run, Runs, together
 
 Array = np.ndarray
 
@@ -190,28 +190,40 @@ def pruned(state: State, lateness: int) -> State:
         floor[partition] = watermark - lateness
         lookback = state.in_force.get(partition, InForce()).lookback_hours
         first_hour[partition] = (watermark - lateness) // HOUR_MS - lookback
-    state = _with_hours_only(state, lambda run: run.columns[1] >= first_hour[run.columns[0]])
-    users = [run.columns[4] for run in state.exposed.runs] + [r.key for r in state.hours.runs]
-    alive = np.unique(np.concatenate([np.zeros(0, np.uint64), *users]))
+    hours = state.hours
+    state = _with_hours_only(
+        state, lambda run: run.columns[1] >= first_hour[run.columns[0]], whole=True
+    )
+    if state.hours is not hours:  # nobody else can have become one whom nothing is known of
+        exposed = distinct(together([_no_keys(), *(run.columns[4] for run in state.exposed.runs)]))
+        state = replace(
+            state,
+            people=state.people.keep(
+                lambda run: state.hours.has(run.key) | among(run.key, exposed)
+            ),
+        )
     return replace(
         state,
         recent=state.recent.keep(lambda run: run.columns[1] >= floor[run.columns[0]]),
         left_out=state.left_out.keep(lambda run: run.columns[1] >= floor[run.columns[0]]),
-        people=state.people.keep(lambda run: np.isin(run.key, alive)),
     )
 
 
-def _with_hours_only(state: State, stays: Callable[[Run], Array]) -> State:
-    """Hours that go completely go from the changelog as well."""
+def _no_keys() -> Array:
+    return np.zeros(0, np.uint64)
+
+
+def _with_hours_only(state: State, stays: Callable[[Run], Array], *, whole: bool = False) -> State:
+    """Hours that go completely go from the changelog as well; `whole`: none goes in part."""
     gone = state.hours.where(lambda run: ~stays(run))
     if not len(gone.key):
         return state
     kept = state.hours.keep(stays)
-    left = np.unique(
-        np.concatenate([np.zeros(0, np.uint64), *(combine(r.key, r.columns[1]) for r in kept.runs)])
-    )
     place, index = np.unique(combine(gone.key, gone.columns[1]), return_index=True)
-    index = index[~np.isin(place, left)]
+    if not whole:
+        left = (combine(run.key, run.columns[1]) for run in kept.runs)
+        index = index[~among(place, distinct(together([_no_keys(), *left])))]
+    index.sort()  # nearly the order of the users, whose names are found faster so
     which, (_, name) = state.people.find(gone.key[index])
     index = index[which]
     forgotten = zip(
