@@ -59,4 +59,4 @@ class Columns:
 
     def texts(self, names: tuple[str, ...], places: Array) -> zip[tuple[str | None, ...]]:
         """The texts of some events."""
-        return zip(*(self.frame[name].gather(places).to_list() for name in names), strict=True)
+        return zip(*(self.frame[name][places].to_list() for name in names), strict=True)

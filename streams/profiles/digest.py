@@ -119,7 +119,7 @@ def of_events(frame: pl.DataFrame, names: Names, rounds: Array | None = None) ->
         round=rounds[begins],
         key=ordered[starts],
         offset=offset,
-        user_key=frame["user_key"].gather(begins),
+        user_key=frame["user_key"][begins],
         rows=rows,
         tags=events.tags(),
     )

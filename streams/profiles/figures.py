@@ -154,7 +154,7 @@ class Figures:
     def device(self) -> pl.Series:
         counts = self.rows["counts"][:, _DEVICES]
         best = np.where(counts.any(axis=1), counts.argmax(axis=1), len(DEVICES))
-        return _DEVICE_NAMES.gather(best)
+        return _DEVICE_NAMES[best]
 
     @property
     def mobile_share(self) -> Array:
@@ -232,7 +232,7 @@ def listed(place: Array, values: pl.Series, count: int) -> pl.Series:
         return lists
     at = np.full(count, len(starts))
     at[place[starts]] = np.arange(len(starts))
-    return lists.append(pl.Series([[]], dtype=lists.dtype)).gather(at)
+    return lists.append(pl.Series([[]], dtype=lists.dtype))[at]
 
 
 def _first_genre(of: Figures) -> pl.Series:

@@ -197,7 +197,7 @@ def days(selection: Selection, since: Array, names: Names) -> tuple[pl.DataFrame
         "productivity_score": score,
     }
     made = {
-        "user_id": selection.users.gather(owner),
+        "user_id": selection.users[owner],
         "genres": genres,
         **_columns(whole, np.int64),
         **_columns(real, np.float64),

@@ -72,7 +72,7 @@ def step(state: State, digest: Digest, names: Names) -> State:
     slot = np.empty(len(place), np.uint32)
     slot[new] = len(users) + np.arange(len(new))
     if len(new):
-        news = digest.user_key if len(new) == len(place) else digest.user_key.gather(new)
+        news = digest.user_key if len(new) == len(place) else digest.user_key[new]
         users = pl.concat([users, news], rechunk=False)
         users = users.rechunk() if users.n_chunks() > _CHUNKS else users
     packed = []
@@ -148,7 +148,7 @@ def select(state: State, keys: Array, *, with_tags: bool = True) -> Selection:
     return Selection(
         key=keys[which],
         rows=rows,
-        users=state.users.gather(rows["slot"]),
+        users=state.users[rows["slot"]],
         place=by_slot[place],
         tags=run,
     )

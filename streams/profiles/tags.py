@@ -105,13 +105,13 @@ class Names:
         """Their texts."""
         known, which = self.each(codes)
         texts = [self.texts[code] for code in known.tolist()]
-        return pl.Series(texts, dtype=pl.String).gather(which)
+        return pl.Series(texts, dtype=pl.String)[which]
 
     def said(self, codes: Array) -> pl.Series:
         """Their texts without the kind; null for 0."""
         known, which = self.each(codes)
         texts = [self.texts[code].partition(":")[2] if code else None for code in known.tolist()]
-        return pl.Series(texts, dtype=pl.String).gather(which)
+        return pl.Series(texts, dtype=pl.String)[which]
 
     def each(self, codes: Array) -> tuple[Array, Array]:
         """The codes that occur, and which of them each is: by a table, which beats sorting."""
