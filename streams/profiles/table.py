@@ -18,7 +18,6 @@ from streamgauge.streams.metrics.keys import distinct, firsts
 from streamgauge.streams.metrics.runs import Run, Runs
 from streamgauge.streams.profiles import rows as profile
 from streamgauge.streams.profiles.packed import Packed
-from streamgauge.streams.profiles.rows import ROW
 
 Array = np.ndarray
 
@@ -122,12 +121,17 @@ class Table:
         """The rows at these positions."""
         if len(self.chunks) == 1:
             return self.chunks[0].rows(places)
-        found = np.empty(len(places), ROW)
-        raw = profile.raw(found)
         ends = np.cumsum([len(chunk) for chunk in self.chunks])
         of = np.searchsorted(ends, places, side="right")
-        for number in distinct(of).tolist():
-            mine = (of == number).nonzero()[0]
-            first = ends[number] - len(self.chunks[number])
-            raw[mine] = profile.raw(self.chunks[number].rows(places[mine] - first))
-        return found
+        order = np.argsort(of, kind="stable")
+        bounds = np.searchsorted(of[order], np.arange(len(ends) + 1)).tolist()
+        there = [
+            (chunk, places[order[low:high]] - (end - len(chunk)))
+            for chunk, end, low, high in zip(
+                self.chunks, ends.tolist(), bounds, bounds[1:], strict=False
+            )
+            if high > low
+        ]
+        back = np.empty(len(order), np.int64)
+        back[order] = np.arange(len(order))
+        return Packed.gathered(there).rows(back) if there else profile.empty(0)
