@@ -1,7 +1,7 @@
 """What a batch of events adds to the rows of each grain.
 
-Upstream: `reading.py`. Downstream: `plan.py`, and so `source.py`. A grain's events are sorted by
-key once; each part is then added up by the number of its event's key.
+Upstream: `reading.py`. Downstream: `plan.py`, and so `source.py`. The keys of a grain's events are
+numbered once; each part is then added up by the number of its event's key.
 
 Invariant: what a batch adds depends on its events alone, not on their order.
 """
@@ -18,6 +18,7 @@ import numpy as np
 from streamgauge.schemas.metrics import Selection
 from streamgauge.streams.metrics import columns
 from streamgauge.streams.metrics.keys import firsts
+from streamgauge.streams.metrics.numbers import numbered
 from streamgauge.streams.metrics.parts import (
     BUCKET_BITS,
     MIN,
@@ -99,14 +100,10 @@ class Groups:
         if not len(members):
             return
         key = key_of(members)
-        order = key.argsort()
-        key, order = key.take(order), members.take(order)
-        is_first = firsts(key)
-        first = is_first.nonzero()[0]
-        code = self._code
-        code[order] = is_first.cumsum() - 1
-        keys = key[first]
-        self._keys.append((keys, np.full(len(keys), grain), order[first]))
+        one, number = numbered(key)
+        code, keys = self._code, key.take(one)
+        code[members] = number
+        self._keys.append((keys, np.full(len(keys), grain), members.take(one)))
         codes: dict[int, Array] = {}
         for line, (rows, values) in zip(lines, reads, strict=True):
             if not len(rows):
