@@ -39,7 +39,14 @@ from streamgauge.streams.profiles import digest, figures, links, outputs, parts,
 from streamgauge.streams.profiles.digest import Digest
 from streamgauge.streams.profiles.links import NO_LINKS
 from streamgauge.streams.profiles.pace import THROTTLE, Pace
-from streamgauge.streams.profiles.pending import AT_ONCE, NOTHING, PENDING, joined, urgent_of
+from streamgauge.streams.profiles.pending import (
+    AT_ONCE,
+    NOTHING,
+    PENDING,
+    Pending,
+    joined,
+    urgent_of,
+)
 from streamgauge.streams.profiles.profiles import Finals, State
 from streamgauge.streams.profiles.rows import DAY_MS
 from streamgauge.streams.profiles.tags import Names
@@ -63,7 +70,7 @@ class Kept:
     profiles: State = field(default_factory=State)
     links: Runs = NO_LINKS
     new_links: tuple[pl.DataFrame, ...] = ()
-    pending: tuple[Run, ...] = ()
+    pending: Pending = field(default_factory=Pending)
     """Whose record is behind: partition, first offset, earliest time, first day that changed."""
     offsets: Mapping[int, int] = field(default_factory=dict)
     """Of the last event of each partition that is in."""
@@ -136,7 +143,7 @@ class Profiles:
         self._state = replace(
             self._state,
             profiles=profiles.step(self._state.profiles, part, self._names),
-            pending=(*self._state.pending, pending),
+            pending=self._state.pending.with_run(pending),
         )
         self._idle = False
 
@@ -150,7 +157,7 @@ class Profiles:
         selected = profiles.select(state, keys, with_tags=False)
         never = np.full(len(keys), NONE)
         columns = (selected.rows["partition"], np.full(len(keys), AT_ONCE), never, day)
-        pending = (*self._state.pending, Run(key=keys, columns=columns))
+        pending = self._state.pending.with_run(Run(key=keys, columns=columns))
         self._state = replace(self._state, profiles=state, pending=pending)
 
     def passed(self, accepted: Accepted) -> None:
@@ -228,16 +235,16 @@ class Profiles:
             self._turn = -1  # turns are others: everybody's is now
         hold = self._pace.hold
         turn = int(now / hold * TURNS) if hold else self._turn + TURNS
-        urgent = any(urgent_of(run, horizons).any() for run in state.pending)
-        if not state.pending or (turn == self._turn and not urgent):
+        behind = state.pending
+        if not behind or (turn == self._turn and not behind.has_urgent(horizons)):
             return NOTHING
-        pending = joined(state.pending)
+        pending = joined(behind.runs)
         since = max(turn - self._turn, 0) if self._turn >= 0 else TURNS
         its_turn = (turn - (pending.key % np.uint64(TURNS)).astype(np.int64)) % TURNS < since
         self._turn = turn
         due = its_turn | urgent_of(pending, horizons)
         rest = pending.take((~due).nonzero()[0])
-        self._state = replace(state, pending=(rest,) if len(rest.key) else ())
+        self._state = replace(state, pending=Pending().with_run(rest))
         return pending.take(due.nonzero()[0])
 
     def _records(self, due: Run, *, days: bool) -> Iterator[Output]:
@@ -304,7 +311,7 @@ class Profiles:
             left = max(left - len(keys), 0)
         self._state = replace(self._state, sweep=tuple(rest))
         # Who waits for a turn is written then: a record without the days would seem to be all.
-        waiting = [run.key for run in self._state.pending]
+        waiting = [run.key for run in self._state.pending.runs]
         key = np.setdiff1d(np.concatenate(taken), np.concatenate([written, *waiting]))
         return Run(key=key, columns=tuple(np.zeros(len(key), dtype) for dtype in PENDING))
 
@@ -377,7 +384,7 @@ class Profiles:
         def left(values: Mapping[int, int]) -> dict[int, int]:
             return {p: value for p, value in values.items() if p not in gone}
 
-        pending = joined(state.pending)
+        pending = joined(state.pending.runs)
         others = (~np.isin(pending.columns[0], sorted(gone))).nonzero()[0]
         return replace(
             state,
@@ -386,7 +393,7 @@ class Profiles:
             new_links=tuple(
                 new.filter(~pl.col("partition").is_in(gone)) for new in state.new_links
             ),
-            pending=(pending.take(others),) if len(others) else (),
+            pending=Pending().with_run(pending.take(others)),
             offsets=left(state.offsets),
             watermarks=left(state.watermarks),
             swept=left(state.swept),
@@ -398,7 +405,7 @@ class Profiles:
         stable, names = self._stable, self._names
 
         def of(partition: int) -> bytes:
-            pending = joined(stable.pending)
+            pending = joined(stable.pending.runs)
             pending = pending.take((pending.columns[0] == partition).nonzero()[0])
             selected = profiles.select(stable.profiles, pending.key, with_tags=False)
             swept = stable.swept.get(partition, -1)
@@ -435,7 +442,7 @@ class Profiles:
             state,
             profiles=parts.taken(state.profiles, part, self._names),
             links=links.restored(state.links, pairs, partition),
-            pending=(*state.pending, pending) if users else state.pending,
+            pending=state.pending.with_run(pending),
             offsets={**state.offsets, partition: head["offset"]},
             watermarks=state.watermarks
             if watermark is None

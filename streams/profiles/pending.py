@@ -7,11 +7,12 @@ offset, time and day count, in whatever order they come.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from streamgauge.streams.branch import Horizon
-from streamgauge.streams.metrics.keys import firsts
+from streamgauge.streams.metrics.keys import distinct, firsts
 from streamgauge.streams.metrics.runs import Run
 
 Array = np.ndarray
@@ -21,6 +22,40 @@ PENDING: tuple[type, ...] = (np.int32, np.int64, np.int64, np.int64)
 NOTHING = Run(key=np.zeros(0, np.uint64), columns=tuple(np.zeros(0, d) for d in PENDING))
 AT_ONCE = -1
 """In place of the offset of what is urgent in any case."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pending:
+    """All whose record is behind, never changed in place."""
+
+    runs: tuple[Run, ...] = ()
+    least: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    """By partition: the first offset and the earliest time of all. It tells in each commit that
+    nothing is urgent, without a look at everybody who has waited since a turn."""
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def with_run(self, run: Run) -> Pending:
+        partition, offset, time, _ = run.columns
+        least = dict(self.least)
+        for number in distinct(partition).tolist():
+            mine = partition == number
+            first, earliest = int(offset[mine].min()), int(time[mine].min())
+            if number in least:
+                first, earliest = min(first, least[number][0]), min(earliest, least[number][1])
+            least[number] = first, earliest
+        return Pending(runs=(*self.runs, run) if len(run.key) else self.runs, least=least)
+
+    def has_urgent(self, horizons: Mapping[int, Horizon]) -> bool:
+        """Whether `urgent_of` finds any."""
+        for number, (offset, time) in self.least.items():
+            horizon = horizons.get(number)
+            if offset == AT_ONCE or (
+                horizon is not None and (offset < horizon.offset or time <= horizon.timestamp)
+            ):
+                return True
+        return False
 
 
 def urgent_of(pending: Run, horizons: Mapping[int, Horizon]) -> Array:
