@@ -13,7 +13,7 @@ import numpy as np
 
 from bench.context import PARTITIONS, Context
 from bench.pipeline.live import Flow, flow
-from bench.pipeline.replay import Replay, replay, size, slope_us
+from bench.pipeline.replay import Replay, replay, slope_us
 from bench.rows import Figure, Row
 
 CPU = "CPU µs an event"
@@ -33,8 +33,8 @@ def steady(context: Context, rate: int) -> Flow:
 
 def replays(context: Context, workers: int) -> tuple[Replay, Replay]:
     """The replay of each size."""
-    few = size(context)
-    return replay(context, workers, few), replay(context, workers, 2 * few, tables=workers == 1)
+    few, many = context.events, 2 * context.events
+    return replay(context, workers, few), replay(context, workers, many, tables=workers == 1)
 
 
 def pipeline(context: Context) -> list[Row]:

@@ -45,11 +45,6 @@ class Replay:
     """Whether the minutes count every event once."""
 
 
-def size(context: Context) -> int:
-    """The smaller size: a quarter of B1's, for an event is several times the work."""
-    return max(context.events // 4, 1000)
-
-
 @cache
 def replay(context: Context, workers: int, events: int, *, tables: bool = False) -> Replay:
     """Run so many workers over so many events, then (`tables`) a Postgres sink."""
