@@ -108,8 +108,8 @@ class PointsBranch(Branch):
             prompt = accepted.watermark < end + self._settle
             if prompt.any():
                 events = self._plan.events(frame, prompt, self._identifiable)
-                minutes = source.added(state.minutes, events, self._plan)
-                state = replace(state, minutes=replace(minutes, dirty=(), overlay=()))
+                minutes = source.added(state.minutes, events, self._plan, sketched=False)
+                state = replace(state, minutes=replace(minutes, dirty=()))
         return replace(state, watermarks=watermarks)
 
     def _done(self, state: State) -> dict[int, int]:

@@ -150,8 +150,10 @@ def _firsts(frame: pl.DataFrame) -> list[tuple[int, int, int]]:
     )
 
 
-def added(state: SourceState, events: Events, plan: Plan, *, replay: bool = False) -> SourceState:
-    """With accepted events."""
+def added(
+    state: SourceState, events: Events, plan: Plan, *, replay: bool = False, sketched: bool = True
+) -> SourceState:
+    """With accepted events; `sketched`: users are to be counted in hours and days as well."""
     since: dict[str, dict[int, int]] = {}
     for number, clock in state.clocks.items():
         for version, begun in clock.since.items():
@@ -178,8 +180,9 @@ def added(state: SourceState, events: Events, plan: Plan, *, replay: bool = Fals
             key, slot = addition.user_key[first], addition.user_slot[first]
             seen = seen.add(pair, partition[at], start[at])
             entries.append((key, slot, np.ones(len(first), np.int64)))
-            users = events.frame.select(pl.Series("key", key), user=pl.col("user_key").gather(at))
-            overlay = (*overlay, users)
+            if sketched:
+                users = events.frame["user_key"].gather(at).alias("user")
+                overlay = (*overlay, pl.DataFrame([pl.Series("key", key), users]))
     added = state.entries.add(*map(np.concatenate, zip(*entries, strict=True)))
     # What is read again has gone out before, but not under a version that begins now.
     news = addition.key
