@@ -22,7 +22,7 @@ from streamgauge.streams.experiments.state import (
     through,
 )
 from streamgauge.streams.experiments.tally import Layout
-from streamgauge.streams.metrics.keys import combine
+from streamgauge.streams.metrics.keys import among, combine, distinct
 
 Array = np.ndarray
 
@@ -75,7 +75,7 @@ class Counting:
 
         row, place = np.nonzero(more)
         unsaved = at[counts]
-        news = np.flatnonzero(np.isin(user, shown.user[exposures]))
+        news = np.flatnonzero(among(user, distinct(shown.user[exposures])))
         exposed_now = (pair[news], partition[news], user[news])
         counted = replace(
             state,

@@ -17,7 +17,7 @@ from dataclasses import fields, replace
 import numpy as np
 import polars as pl
 
-from streamgauge.schemas.experiments import EXCLUDED, selection_id
+from streamgauge.schemas.experiments import EXCLUDED
 from streamgauge.streams.experiments.counting import Counting
 from streamgauge.streams.experiments.names import Names
 from streamgauge.streams.experiments.observer import Hits, LeftOut, Observer, Shown
@@ -138,8 +138,8 @@ def _begun(state: State, hits: Hits, observer: Observer) -> Array:
     table = np.full((partitions[-1] + 1, max(observer.slots.values()) + 1), NEVER)
     for partition in partitions:
         since = state.in_force[partition].collected_since
-        for selection, slot in observer.slots.items():
-            table[partition, slot] = since[selection_id(selection)]
+        for name, slot in zip(observer.ids, observer.slots.values(), strict=True):
+            table[partition, slot] = since[name]
     return table[hits.partition, hits.slot]
 
 

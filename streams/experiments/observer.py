@@ -79,7 +79,8 @@ class Observer:
         self.running = tuple(e for e in experiments if e.state == "running")
         self.layouts = {e.name: Layout.of(e.definition) for e in experiments}
         found = dict.fromkeys(s for layout in self.layouts.values() for s in layout.selections)
-        self.slots = {s: names.number(selection_id(s)) for s in found}
+        self.ids = [selection_id(selection) for selection in found]
+        self.slots = {s: names.number(name) for s, name in zip(found, self.ids, strict=True)}
         self._reader = Reader([*found, EXPOSURE], [])  # by their places: EXPOSURE is the last
         self._variants = {
             (e.name, v.name): (names.number(e.name), names.number(v.name))

@@ -26,7 +26,7 @@ from streamgauge.streams.experiments.state import (
     sums_of,
 )
 from streamgauge.streams.experiments.tally import Layout
-from streamgauge.streams.metrics.keys import combine
+from streamgauge.streams.metrics.keys import among, combine, distinct
 from streamgauge.streams.metrics.runs import Run, Runs
 
 Array = np.ndarray
@@ -102,7 +102,10 @@ def ending(state: State, partition: int, in_force: InForce, names: Names) -> Sta
 
 def _but(unsaved: Runs, written: Array) -> Runs:
     """A row has all events of its key, so none of them is left."""
-    return unsaved.keep(lambda run: ~np.isin(run.key, written)) if len(written) else unsaved
+    if not len(written):
+        return unsaved
+    known = distinct(written)
+    return unsaved.keep(lambda run: ~among(run.key, known))
 
 
 def _names_of(state: State, users: Array) -> list[str | None]:

@@ -43,13 +43,16 @@ def folding(same: tuple[int, ...], **how: tuple[int, ...]) -> Callable[[Run], Ru
     def fold(run: Run) -> Run:
         if len(run.key) < 2:
             return run
-        order = np.lexsort((*(run.columns[column] for column in reversed(same)), run.key))
-        run = run.take(order)
+        if same:  # by key it is sorted
+            order = np.lexsort((*(run.columns[column] for column in reversed(same)), run.key))
+            run = run.take(order)
         new = np.ones(len(run.key), bool)
         new[1:] = run.key[1:] != run.key[:-1]
         for column in same:
             values = run.columns[column]
             new[1:] |= values[1:] != values[:-1]
+        if new.all():
+            return run
         starts = np.flatnonzero(new)
         columns = tuple(
             rules[at].reduceat(values, starts) if at in rules else values[starts]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from streamgauge.streams.metrics.fate import NONE
-from streamgauge.streams.metrics.keys import firsts
+from streamgauge.streams.metrics.keys import distinct, firsts
 from streamgauge.streams.metrics.merge import (
     DIMENSIONS,
     FOLDED,
@@ -55,7 +55,7 @@ class Rollup:
 
 
 def unique(*keys: Array) -> Array:
-    return np.unique(np.concatenate([np.zeros(0, np.uint64), *keys]))
+    return distinct(np.concatenate([np.zeros(0, np.uint64), *keys]))
 
 
 def rows_of(state: MergeState, keys: Array) -> Run:

@@ -15,7 +15,7 @@ from streamgauge.schemas.metrics import WINDOW_MS
 from streamgauge.streams.metrics import fold
 from streamgauge.streams.metrics.fate import NONE
 from streamgauge.streams.metrics.fold import Rollup, grouped, rows_of, summed, unique
-from streamgauge.streams.metrics.keys import firsts
+from streamgauge.streams.metrics.keys import among, firsts
 from streamgauge.streams.metrics.merge import (
     DIMENSIONS,
     FOLDED,
@@ -73,11 +73,11 @@ def flush(
         closing = unique(_closing(state, closed_before, settings.lateness, 1))
         longer = rows_of(state, unique(closing, *state.longer))
         updates.append(_updates(longer, least, state, settings))
-        closed = longer.take(np.isin(longer.key, closing).nonzero()[0])
+        closed = longer.take(among(longer.key, closing).nonzero()[0])
         rollups += fold.rollups(closed, settings.plan, closed=True)
         rows = state.rows
         if len(closing):
-            rows = rows.keep(lambda run: ~np.isin(run.key, closing))
+            rows = rows.keep(lambda run: ~among(run.key, closing))
         state = replace(state, rows=rows, applied=rows, longer=())
     sent = {}
     for partition, known in state.progress.items():
