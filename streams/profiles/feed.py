@@ -38,7 +38,7 @@ from streamgauge.streams.metrics.runs import Run, Runs
 from streamgauge.streams.profiles import digest, figures, links, outputs, parts, profiles, tags
 from streamgauge.streams.profiles.digest import Digest
 from streamgauge.streams.profiles.links import NO_LINKS
-from streamgauge.streams.profiles.pace import THROTTLE, Pace
+from streamgauge.streams.pace import THROTTLE, Pace
 from streamgauge.streams.profiles.pending import (
     AT_ONCE,
     NOTHING,

@@ -26,7 +26,7 @@ from streamgauge.schemas.session_records import DeviceSession, Session
 from streamgauge.schemas.topics import DEVICE_SESSIONS, SESSIONS, Topic
 from streamgauge.streams.branch import Accepted, Branch, Horizon
 from streamgauge.streams.engine.task import Output
-from streamgauge.streams.profiles.pace import THROTTLE, Pace
+from streamgauge.streams.pace import THROTTLE, Pace
 from streamgauge.streams.sessions import rows, snapshots
 from streamgauge.streams.sessions.changelog import Changelog
 from streamgauge.streams.sessions.sessions import (

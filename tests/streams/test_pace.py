@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamgauge.streams.profiles.pace import HELD_S, THROTTLE, Pace
+from streamgauge.streams.pace import HELD_S, THROTTLE, Pace
 
 
 @pytest.mark.parametrize(("event_seconds", "hold"), [(1, THROTTLE), (3, THROTTLE), (60, HELD_S)])
