@@ -4,8 +4,8 @@
     clock         ├─ 1 s ─┤                 60 times as fast: the source is behind, HELD_S
     clock         ├──────── 60 s ────────┤  live: THROTTLE
 
-Who catches up writes of each user what is overtaken soon. Upstream: profiles and sessions. Invariant:
-only when a record is written depends on it, never what it says.
+Who catches up writes of each user what is overtaken soon. Upstream: profiles and sessions.
+Invariant: only when a record is written depends on it, never what it says.
 """
 
 from __future__ import annotations

@@ -35,10 +35,10 @@ from streamgauge.streams.engine.task import Output
 from streamgauge.streams.metrics.fate import NONE
 from streamgauge.streams.metrics.keys import combine, firsts, of_strings
 from streamgauge.streams.metrics.runs import Run, Runs
+from streamgauge.streams.pace import THROTTLE, Pace
 from streamgauge.streams.profiles import digest, figures, links, outputs, parts, profiles, tags
 from streamgauge.streams.profiles.digest import Digest
 from streamgauge.streams.profiles.links import NO_LINKS
-from streamgauge.streams.pace import THROTTLE, Pace
 from streamgauge.streams.profiles.pending import (
     AT_ONCE,
     NOTHING,
