@@ -1,17 +1,13 @@
 -- Applies commands to the keys of one partition and moves its position: all of it, or nothing.
 -- KEYS: fence, index of keys, then the keys that the commands are about.
--- ARGV: epoch, position, end; for each command: its name, the number of its key, the number of
---   arguments, the arguments.
+-- ARGV: epoch, position, end, and the commands as JSON: lists of name, number of the key, arguments.
 -- Returns 'ok', or what fence.lua, which comes before it, answers.
-local at = 4
-while at <= #ARGV do
-  local name, key, count = ARGV[at], KEYS[tonumber(ARGV[at + 1])], tonumber(ARGV[at + 2])
-  at = at + 3
-  if count == 0 then redis.call(name, key) end
-  for first = at, at + count - 1, 4000 do
-    redis.call(name, key, unpack(ARGV, first, math.min(first + 3999, at + count - 1)))
+for _, command in ipairs(cjson.decode(ARGV[4])) do
+  local name, key = command[1], KEYS[command[2]]
+  if #command == 2 then redis.call(name, key) end
+  for first = 3, #command, 4000 do
+    redis.call(name, key, unpack(command, first, math.min(first + 3999, #command)))
   end
-  at = at + count
 end
 -- So that a topic made anew finds what the old one left.
 for i = 3, #KEYS do

@@ -139,7 +139,7 @@ class RedisSink:
                 faultpoint.reached("sink_before_commit")
             answer = self._commands(
                 keys=[at[partition].fence, at[partition].expiry, *of.keys],
-                args=[owned.epoch, owned.position, end, *of.arguments],
+                args=[owned.epoch, owned.position, end, of.packed],
             )
             self._moved((batch.topic, partition), answer, end)
 

@@ -16,7 +16,7 @@ def test_the_last_row_of_a_variant_is_its_field() -> None:
     commands = {1: Commands(prefix="sg:{x}:")}
     apply(pl.DataFrame(rows, infer_schema_length=None), commands)
     assert commands[1].keys == ["sg:{x}:results:e"]
-    name, _, count, *pairs = commands[1].arguments
-    assert (name, count) == ("HSET", "4")
+    [[name, _, *pairs]] = json.loads(commands[1].packed)
+    assert (name, len(pairs)) == ("HSET", 4)
     told = dict(zip(pairs[::2], map(json.loads, pairs[1::2]), strict=True))
     assert {field: row["users"] for field, row in told.items()} == {"m|a": 3, "m|b": 2}
