@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import psycopg
@@ -133,10 +134,7 @@ def test_of_a_user_and_a_segment_the_last_row_of_a_batch_counts(batches: Any) ->
     frame = batches(sink, *(record for records in STORY for record in records)).frame
     segments.apply(frame, commands)
     assert commands[0].keys == ["p:segment:new", "p:user:ann", "p:segment:busy", "p:user:bob"]
-    arguments = iter(commands[0].arguments)
-    done = []
-    for name, _, count in zip(arguments, arguments, arguments, strict=False):
-        done.append((name, sorted(next(arguments) for _ in range(int(count)))))
+    done = [(name, sorted(members)) for name, _, *members in json.loads(commands[0].packed)]
     assert done == [
         ("SREM", ["ann"]),
         ("SREM", ["busy", "new"]),

@@ -1,5 +1,6 @@
 """Profiles, days and links: what the worker wrote is what the fold says, and any other is told."""
 
+import json
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -77,12 +78,10 @@ def hot(written: Worker, redis_url: str) -> Iterator[tuple[Any, str, Counters]]:
     rows = list(written.table("user-profiles").values())
     columns = pl.DataFrame([{name: row[name] for name in hashes.COLUMNS} for row in rows])
     hashes.apply(columns.with_columns(partition=pl.lit(0)), commands)
-    keys, left = commands[0].keys, list(commands[0].arguments)
+    keys = commands[0].keys
     with closing(redis.Redis.from_url(redis_url, decode_responses=True)) as client:
-        while left:
-            name, number, count = left[0], int(left[1]), int(left[2])
-            client.execute_command(name, keys[number - 3], *left[3 : 3 + count])
-            del left[: 3 + count]
+        for name, number, *arguments in json.loads(commands[0].packed):
+            client.execute_command(name, keys[number - 3], *arguments)
         client.hset(f"{prefix}{{user-profiles-0}}:fence", "offset", 3)
         with closing(Counters(redis_url, prefix)) as counters:
             yield client, f"{prefix}{{user-profiles-0}}:user:", counters
