@@ -268,7 +268,11 @@ class Archive(Target):
         files = sorted(self.events.rglob("p*.parquet"))
         if not files:
             return {}
-        rows = pl.concat([pl.read_parquet(file) for file in files]).sort("partition", "offset")
+        try:
+            rows = pl.concat([pl.read_parquet(file) for file in files])
+        except FileNotFoundError:  # what is begun anew removes what there was
+            return self.contents()
+        rows = rows.sort("partition", "offset")
         assert not rows.select("partition", "offset").is_duplicated().any()
         return dict(rows.select("page_url", "response_size_bytes").rows())
 
