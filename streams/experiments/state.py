@@ -26,8 +26,8 @@ from streamgauge.streams.experiments.in_force import InForce
 from streamgauge.streams.experiments.names import Names
 from streamgauge.streams.experiments.tally import Tally
 from streamgauge.streams.metrics.clock import MINUTE_MS
-from streamgauge.streams.metrics.keys import among, combine, distinct
-from streamgauge.streams.metrics.runs import Run, Runs, together
+from streamgauge.streams.metrics.keys import among, combine, union
+from streamgauge.streams.metrics.runs import Run, Runs
 
 Array = np.ndarray
 
@@ -198,7 +198,7 @@ def pruned(state: State, lateness: int) -> State:
         state, lambda run: run.columns[1] >= first_hour[run.columns[0]], whole=True
     )
     if state.hours is not hours:  # nobody else can have become one whom nothing is known of
-        exposed = distinct(together([_no_keys(), *(run.columns[4] for run in state.exposed.runs)]))
+        exposed = union(*(run.columns[4] for run in state.exposed.runs))
         state = replace(
             state,
             people=state.people.keep(
@@ -212,10 +212,6 @@ def pruned(state: State, lateness: int) -> State:
     )
 
 
-def _no_keys() -> Array:
-    return np.zeros(0, np.uint64)
-
-
 def _with_hours_only(state: State, stays: Callable[[Run], Array], *, whole: bool = False) -> State:
     """Hours that go completely go from the changelog as well; `whole`: none goes in part."""
     gone = state.hours.where(lambda run: ~stays(run))
@@ -225,7 +221,7 @@ def _with_hours_only(state: State, stays: Callable[[Run], Array], *, whole: bool
     place, index = np.unique(combine(gone.key, gone.columns[1]), return_index=True)
     if not whole:
         left = (combine(run.key, run.columns[1]) for run in kept.runs)
-        index = index[~among(place, distinct(together([_no_keys(), *left])))]
+        index = index[~among(place, union(*left))]
     index.sort()  # nearly the order of the users, whose names are found faster so
     which, (_, name) = state.people.find(gone.key[index])
     index = index[which]

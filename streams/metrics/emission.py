@@ -17,7 +17,7 @@ from streamgauge.schemas.metrics import WINDOW_MS
 from streamgauge.streams.metrics import sketches
 from streamgauge.streams.metrics.clock import MINUTE_MS, Clock
 from streamgauge.streams.metrics.fate import NONE, Original
-from streamgauge.streams.metrics.keys import distinct
+from streamgauge.streams.metrics.keys import union
 from streamgauge.streams.metrics.parts import Entries, combined, pack
 from streamgauge.streams.metrics.runs import Run
 from streamgauge.streams.metrics.sketches import Place, Sketches
@@ -74,7 +74,7 @@ def flush(
 def _minutes(state: SourceState) -> list[tuple[int, int, int, str, bytes]]:
     if not state.dirty:
         return []
-    keys = distinct(np.concatenate(state.dirty))
+    keys = union(*state.dirty)
     which, columns = state.rows.find(keys)
     order = np.argsort(which)
     partition, grain, start, dimensions = (column[order].tolist() for column in columns)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from streamgauge.streams.metrics.fate import NONE
-from streamgauge.streams.metrics.keys import distinct, firsts
+from streamgauge.streams.metrics.keys import firsts, union
 from streamgauge.streams.metrics.merge import (
     DIMENSIONS,
     FOLDED,
@@ -54,10 +54,6 @@ class Rollup:
     closed: bool
 
 
-def unique(*keys: Array) -> Array:
-    return distinct(np.concatenate([np.zeros(0, np.uint64), *keys]))
-
-
 def rows_of(state: MergeState, keys: Array) -> Run:
     """The last rows of these keys, of all sources."""
     which, columns = state.rows.find(keys)
@@ -95,10 +91,10 @@ def folded(
 
     minutes = newest(state.rows.where(closed))
     longer = [lengthened(with_window(minutes, size, plan), size) for size in (1, 2)]
-    keys = unique(*(run.key for run in longer))
+    keys = union(*(run.key for run in longer))
     folded = _of_source(rows_of(state, keys), FOLDED)
     new = _packed(*summed(_stacked(folded, *longer)), FOLDED, state)
-    touched = unique(keys, state.rows.where(new_users).key)
+    touched = union(keys, state.rows.where(new_users).key)
     rows = state.rows.keep(lambda run: ~closed(run)).add(new.key, *new.columns)
     progress = dict(state.progress)
     for partition, limit in folds.items():
@@ -111,13 +107,13 @@ def folded(
 
 def applied(state: MergeState, plan: Plan) -> MergeState:
     """With totals of all minutes."""
-    changed = unique(*state.unapplied)
+    changed = union(*state.unapplied)
     now, then = rows_of(state, changed), rows_of(replace(state, rows=state.applied), changed)
     more, less = (
         [lengthened(with_window(minutes, size, plan), size) for size in (1, 2)]
         for minutes in (now, then)
     )
-    keys = unique(*(run.key for run in more))
+    keys = union(*(run.key for run in more))
     total = _of_source(rows_of(state, keys), TOTAL)
     new = _packed(*summed(_stacked(total, *more), less=_stacked(*less)), TOTAL, state)
     return replace(state, rows=state.rows.add(new.key, *new.columns), unapplied=())

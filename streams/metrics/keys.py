@@ -53,6 +53,11 @@ def distinct(values: Array) -> Array:
     return ordered[firsts(ordered)]
 
 
+def union(*keys: Array) -> Array:
+    """All of these keys, each once, sorted."""
+    return distinct(np.concatenate([np.zeros(0, np.uint64), *keys]))
+
+
 def among(values: Array, known: Array) -> Array:
     """Which of the values are among these, which are sorted."""
     if not len(known):

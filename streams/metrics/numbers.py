@@ -1,7 +1,7 @@
 """Numbers in place of texts that are known beforehand, and of keys that come again.
 
 Upstream: hashes of texts (types, versions, sizes of windows), keys of rows. Downstream:
-`reading.py`, `addition.py`, `merge.py`. All is done a column at once.
+`reading.py`, `addition.py`, `merge.py`, `profiles/kinds.py`. All is done a column at once.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ Array = np.ndarray
 class Numbers:
     """Of these texts; they are few."""
 
-    def __init__(self, texts: Sequence[str]) -> None:
+    def __init__(self, texts: Sequence[str], other: int = -1) -> None:
         hashes = of_strings(pl.Series(texts, dtype=pl.String))
         order = np.argsort(hashes)
         self._known = hashes[order]
         self._numbers = order.astype(np.int16)
+        self._other = np.int16(other)
 
     def of(self, hashes: Array) -> Array:
-        """The number of each text, by its hash (`of_strings`); -1 for others."""
+        """The number of each text, by its hash (`of_strings`); `other` for others."""
         if not len(self._known):
-            return np.full(len(hashes), -1, np.int16)
+            return np.full(len(hashes), self._other)
         at = np.minimum(self._known.searchsorted(hashes), len(self._known) - 1)
-        return np.where(self._known.take(at) == hashes, self._numbers.take(at), np.int16(-1))
+        return np.where(self._known.take(at) == hashes, self._numbers.take(at), self._other)
 
 
 _SLOTS = 1 << 16

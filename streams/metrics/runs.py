@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike
 
+from streamgauge.streams.metrics.keys import among
+
 Array = np.ndarray
 Columns = tuple[Array, ...]
 
@@ -112,8 +114,7 @@ class Runs:
         """Whether each key is there."""
         found = np.zeros(len(keys), bool)
         for run in self.runs:
-            low = np.searchsorted(run.key, keys)
-            found |= run.key[np.minimum(low, len(run.key) - 1)] == keys
+            found |= among(keys, run.key)
         return found
 
     def where(self, wanted: Callable[[Run], Array]) -> Run:

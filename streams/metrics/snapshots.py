@@ -28,6 +28,7 @@ from numpy.typing import DTypeLike
 from streamgauge.streams.metrics import fold
 from streamgauge.streams.metrics.clock import MINUTE_MS, Clock
 from streamgauge.streams.metrics.fate import NONE, Original
+from streamgauge.streams.metrics.keys import union
 from streamgauge.streams.metrics.merge import (
     FOLDED,
     PARTITION,
@@ -75,7 +76,7 @@ def of_source(state: SourceState, partition: int, settings: SourceSettings) -> b
 
     rows = state.rows.keep(lambda run: is_open(run, 2))
     live = Live(rows)
-    dirty = np.unique(np.concatenate([np.zeros(0, np.uint64), *state.dirty]))
+    dirty = union(*state.dirty)
     sketches = [(place, kept) for place, kept in state.sketches.items() if place[0] == partition]
     frames = {
         "rows": table(rows),

@@ -30,7 +30,7 @@ import polars as pl
 from streamgauge.streams.metrics import fate
 from streamgauge.streams.metrics.clock import MINUTE_MS, Clock
 from streamgauge.streams.metrics.fate import NONE, Fates, Original
-from streamgauge.streams.metrics.keys import combine, firsts
+from streamgauge.streams.metrics.keys import among, combine, firsts
 from streamgauge.streams.metrics.parts import Entries, combined
 from streamgauge.streams.metrics.plan import Plan
 from streamgauge.streams.metrics.reading import Events
@@ -268,5 +268,4 @@ class Live:
         self._keys = np.sort(np.concatenate([np.zeros(1, np.uint64), *(r.key for r in rows.runs)]))
 
     def has(self, keys: Array) -> Array:
-        at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-        return self._keys[at] == keys
+        return among(keys, self._keys)

@@ -14,8 +14,8 @@ import polars as pl
 from streamgauge.schemas.metrics import WINDOW_MS
 from streamgauge.streams.metrics import fold
 from streamgauge.streams.metrics.fate import NONE
-from streamgauge.streams.metrics.fold import Rollup, grouped, rows_of, summed, unique
-from streamgauge.streams.metrics.keys import among, firsts
+from streamgauge.streams.metrics.fold import Rollup, grouped, rows_of, summed
+from streamgauge.streams.metrics.keys import among, firsts, union
 from streamgauge.streams.metrics.merge import (
     DIMENSIONS,
     FOLDED,
@@ -61,7 +61,7 @@ def flush(
     closed_before = least - settings.lateness
 
     closing = _closing(state, closed_before, settings.lateness, 0)
-    minutes = with_window(rows_of(state, unique(*state.minutes, closing)), 0, settings.plan)
+    minutes = with_window(rows_of(state, union(*state.minutes, closing)), 0, settings.plan)
     updates = [_updates(minutes, least, state, settings)]
 
     rollups: list[Rollup] = []
@@ -70,8 +70,8 @@ def flush(
         state = fold.applied(state, settings.plan)
         state, rollups = fold.folded(state, folds, settings.plan)
         # Whatever closes here has been folded: an hour ends where a fold does.
-        closing = unique(_closing(state, closed_before, settings.lateness, 1))
-        longer = rows_of(state, unique(closing, *state.longer))
+        closing = union(_closing(state, closed_before, settings.lateness, 1))
+        longer = rows_of(state, union(closing, *state.longer))
         updates.append(_updates(longer, least, state, settings))
         closed = longer.take(among(longer.key, closing).nonzero()[0])
         rollups += fold.rollups(closed, settings.plan, closed=True)

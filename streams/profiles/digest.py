@@ -145,9 +145,9 @@ class _Events:
         self._days(order, starts)
         hour = columns["timestamp"] // 3_600_000 % 24
         self._hours("hours", owner, hour)
-        kind = TYPE(columns["event_type"])
+        kind = TYPE.of(columns["event_type"])
         self._count(owner, TYPE_COUNT[kind])
-        action = np.where(columns["action"] == NULL, 0, ACTION(columns["action"]))
+        action = np.where(columns["action"] == NULL, 0, ACTION.of(columns["action"]))
         meaning = COUNTED_AS[kind, action]
         counted = (meaning >= 0).nonzero()[0]
         self._count(owner[counted], meaning[counted])
@@ -233,7 +233,7 @@ class _Events:
         return self._names.known(kind, hashes, told)
 
     def _devices(self) -> None:
-        device = DEVICE(self._columns["device_type"])
+        device = DEVICE.of(self._columns["device_type"])
         some = (device >= 0).nonzero()[0]
         if not len(some):
             return
@@ -301,7 +301,7 @@ class _Events:
         some = (kind == TYPES_READ.index("task_update")).nonzero()[0]
         if not len(some):
             return
-        status = STATUS(self._columns["task_status"][some])
+        status = STATUS.of(self._columns["task_status"][some])
         self._count(self._owner[some[status >= 0]], STATUS_COUNT[status[status >= 0]])
         for what in ("created", "completed"):
             these = some[action[some] == ACTIONS_READ.index(what)]

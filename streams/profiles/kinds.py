@@ -7,13 +7,12 @@ type in `TYPES_READ`, its action the place in `ACTIONS_READ`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
-import polars as pl
 
 from streamgauge.schemas.profile_records import ACTIONS, DEVICES, OTHERS, STATUSES, TYPES
-from streamgauge.streams.metrics.keys import of_strings
+from streamgauge.streams.metrics.numbers import Numbers
 from streamgauge.streams.profiles.rows import COUNT
 
 Array = np.ndarray
@@ -47,22 +46,6 @@ ACTIONS_READ = (
 )
 
 
-class Lookup:
-    """Hashes of known texts as their places; any other is -1, or what is said."""
-
-    def __init__(self, texts: Iterable[str], other: int = -1) -> None:
-        texts = list(texts)
-        hashes = of_strings(pl.Series(texts, dtype=pl.String))
-        self._order = np.argsort(hashes)
-        self._hashes = hashes[self._order]
-        self._other = other
-
-    def __call__(self, hashes: Array) -> Array:
-        at = np.searchsorted(self._hashes, hashes)
-        at[at == len(self._hashes)] = 0
-        return np.where(self._hashes.take(at) == hashes, self._order.take(at), self._other)
-
-
 def _grid(types: Mapping[str, int], actions: Mapping[tuple[str, str], int]) -> Array:
     """A number by type and action; where an action has none of its own, the type's."""
     grid = np.zeros((len(TYPES_READ), len(ACTIONS_READ)), np.int64)
@@ -73,9 +56,9 @@ def _grid(types: Mapping[str, int], actions: Mapping[tuple[str, str], int]) -> A
     return grid
 
 
-TYPE = Lookup(TYPES, other=len(TYPES))
-ACTION = Lookup(ACTIONS_READ, other=ACTIONS_READ.index("progress"))
-DEVICE, STATUS = Lookup(DEVICES), Lookup(STATUSES)
+TYPE = Numbers(list(TYPES), other=len(TYPES))
+ACTION = Numbers(ACTIONS_READ, other=ACTIONS_READ.index("progress"))
+DEVICE, STATUS = Numbers(DEVICES), Numbers(STATUSES)
 POINTS_OF = _grid(POINTS, ACTION_POINTS)
 GENRE_OF, CONTENT_OF = _grid(GENRE_POINTS, ACTION_POINTS), _grid(CONTENT_POINTS, {})
 COUNTED_AS = _grid({}, {at: COUNT[name] + 1 for at, name in ACTIONS.items()}) - 1

@@ -53,7 +53,7 @@ def of_events(known: Runs, frame: pl.DataFrame) -> tuple[Runs, pl.DataFrame]:
     if not len(said):
         return known, NO_PAIRS
     anonymous, user, partition, time = (column[said] for column in names)
-    key = combine(combine(anonymous, user), partition)
+    key = _key(anonymous, user, partition)
     order = np.argsort(key, kind="stable")
     starts = firsts(key[order]).nonzero()[0]
     earliest = np.minimum.reduceat(time[order], starts)
@@ -94,7 +94,8 @@ def table(known: Runs, partition: int | None = None) -> pl.DataFrame:
 def restored(known: Runs, frame: pl.DataFrame, partition: int) -> Runs:
     """With the pairs of records."""
     pairs = frame.with_columns(partition=pl.lit(partition, pl.Int32))
-    return _added(known, pairs, _keys(pairs))
+    anonymous, user = (of_strings(pairs[name]) for name in ("anonymous_id", "user_id"))
+    return _added(known, pairs, _key(anonymous, user, pairs["partition"].to_numpy()))
 
 
 def without(known: Runs, partitions: set[int]) -> Runs:
@@ -108,9 +109,9 @@ def keys(pairs: pl.DataFrame) -> list[bytes]:
     return [f"{anonymous}|{user}".encode() for anonymous, user in names]
 
 
-def _keys(pairs: pl.DataFrame) -> Array:
-    both = combine(of_strings(pairs["anonymous_id"]), of_strings(pairs["user_id"]))
-    return combine(both, pairs["partition"].to_numpy())
+def _key(anonymous: Array, user: Array, partition: Array) -> Array:
+    """Of pairs, by the hashes of their names."""
+    return combine(combine(anonymous, user), partition)
 
 
 def _added(known: Runs, pairs: pl.DataFrame, key: Array) -> Runs:

@@ -33,7 +33,7 @@ import polars as pl
 
 from streamgauge.streams.latest import Latest
 from streamgauge.streams.metrics.fate import NONE
-from streamgauge.streams.metrics.keys import among, combine, distinct
+from streamgauge.streams.metrics.keys import among, combine, distinct, union
 from streamgauge.streams.metrics.runs import Run, Runs, together
 from streamgauge.streams.sessions import spans
 from streamgauge.streams.sessions.spans import (
@@ -191,7 +191,7 @@ def close(state: SessionState, lateness: int) -> tuple[SessionState, Told]:
     for slot in state.waiting:
         keys += [run.key[is_over(run.columns)] for run in slot.events]
     state = replace(state, swept=state.floors)
-    due = distinct(np.concatenate(keys))
+    due = union(*keys)
     if not len(due):
         return state, Told()
     found, waiting = [], []
@@ -228,7 +228,7 @@ def fold(state: SessionState, lateness: int) -> tuple[SessionState, Told]:
 def changed(slots: Sequence[Slot], keys: Array) -> Array:
     """Names of sessions of these keys that changed and were not told."""
     found = [slot.changed.find(keys)[1][0] for slot in slots if slot.changed.runs]
-    return distinct(np.concatenate([np.zeros(0, np.uint64), *found]))
+    return union(*found)
 
 
 def due(state: SessionState, needed: Mapping[int, tuple[int, int]]) -> set[int]:
@@ -258,7 +258,7 @@ def flush(
         return state, Told()
     waiting = tuple(Slot() if n in wanted else slot for n, slot in enumerate(state.waiting))
     whole = concatenated(events)
-    keys = distinct(np.concatenate([whole.key, *others]))
+    keys = union(whole.key, *others)
     names = changed(mine, keys)
     state = replace(state, waiting=waiting)
     return _told(state, keys, whole, lateness, any(slot.again for slot in mine), names)
@@ -448,7 +448,12 @@ def _closed(rows: Array, floors: Mapping[int, int]) -> Array:
 
 
 def _names(found: Spans) -> Array:
-    return combine(found.key, found.rows["start"])
+    return names_of(found.key, found.rows)
+
+
+def names_of(key: Array, rows: Array) -> Array:
+    """Of the sessions that begin with these spans."""
+    return combine(key, rows["start"])
 
 
 def _several(is_first: Array) -> Array:

@@ -24,6 +24,7 @@ from streamgauge.streams.sessions.sessions import (
     Settings,
     Slot,
     changed,
+    names_of,
     slot_of,
     taken_up,
 )
@@ -53,7 +54,7 @@ def packed(states: Sequence[SessionState], partition: int) -> bytes:
             values.get(partition) for values in (state.watermarks, state.floors, state.offsets)
         ]
         frames = _frames(concatenated([open_, waiting]), state.texts)
-        is_changed = among(_names(open_), changed(state.waiting, open_.key))
+        is_changed = among(names_of(open_.key, open_.columns[0]), changed(state.waiting, open_.key))
         frames["changed"] = pl.DataFrame({"": is_changed})
         parts.append(packing.packed(frames, [*marks, len(open_.key)]))
     return packing.together(parts)
@@ -86,15 +87,10 @@ def _marked(values: Mapping[int, int], partition: int, value: int | None) -> Map
     return values if value is None else {**values, partition: value}
 
 
-def _names(spans: Run) -> Array:
-    """Of the sessions that begin with these spans."""
-    return combine(spans.key, spans.columns[0]["start"])
-
-
 def _with(slots: Sequence[Slot], run: Run, untold: Run, partition: int) -> tuple[Slot, ...]:
     """What has waited, wherever its offset was, cannot wait any longer."""
     number, number_untold = slot_of(run.key), slot_of(untold.key)
-    names, found = _names(untold), []
+    names, found = names_of(untold.key, untold.columns[0]), []
     for at, slot in zip(range(SLOTS), slots, strict=True):
         mine, some = (number == at).nonzero()[0], (number_untold == at).nonzero()[0]
         if len(mine) or len(some):
