@@ -29,6 +29,9 @@ from streamgauge.sinks.webhook.delivery import Delivery, body
 
 SETTLE_MS = 12_000
 """Results are written every ten seconds while they change."""
+TOGETHER_MS = 10_000
+"""The longest a transaction lasts: what ends an experiment and its last figures may be in one, and
+either may have been appended first."""
 
 Rows = list[tuple[int, Mapping[str, Any]]]
 """Records of an experiment, each with the time at which it was appended."""

@@ -132,7 +132,7 @@ class WebhookSink:
 
     def _complete(self, end: ended.End) -> Delivery:
         """With its last figures, or after a while with those that there are."""
-        rows = self._results(end.experiment, end.written_at)
+        rows = self._results(end.experiment, end.written_at - ended.TOGETHER_MS)
         if not ended.settled(rows, int(self._now() * 1000)) and self._age(end) < self._patience:
             raise Retryable(f"{end.experiment} was stopped: its last figures are awaited")
         return ended.delivery(end, rows)

@@ -44,6 +44,8 @@ class Feed:
         for topic, key, record in records:
             value = self._codec.encode(topic, record)
             self._producer.produce(qualified(self._namespace, topic), value, key, partition=0)
+            self._producer.flush(60)
+            time.sleep(0.01)  # each is appended at a time of its own
         self._producer.commit_transaction(60)
 
     def word(self, name: str, version: int = 1, **fields: Any) -> tuple[str, str, Any]:
@@ -70,7 +72,6 @@ class Feed:
         row |= {"experiment": "buttons", "metric": "clicks", "as_of": NOON, "state": "stopped"}
         row |= {"role": "primary", "analysis": "{}"}
         return [
-            ("control", control.key(stopped).decode(), stopped),
             *(
                 (
                     "experiment-results",
@@ -79,6 +80,7 @@ class Feed:
                 )
                 for variant, is_control in (("green", False), ("control", True))
             ),
+            ("control", control.key(stopped).decode(), stopped),
         ]
 
 
