@@ -1,115 +1,142 @@
 """State by key of which the latest wins: a few rows a key, replaced as a whole.
 
-Rows are kept in `Runs` with a version; those of a key with the greatest version are its rows, a
-negative version says that it has none any more. So replacing costs as much as what is replaced,
-and whoever keeps the old state can go back to it.
+    index    key ──> place of the first of its rows, and how many     merged, as it is small
+    rows     ……, a a, b, c c c, ……, a, ……                             written once, where they are
 
-Upstream: states that change a key at a time. Invariants: never changed in place; what a key lost
-is gone for good once half of all is of no use any more.
+What a key had before is of no use any more; once that is a third of all, the rest is written anew.
+Whoever keeps the old state can go back to it.
+
+Upstream: states that change a key at a time. Invariants: never changed in place; the rows of a key
+lie side by side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from streamgauge.streams.metrics.keys import among, distinct
-from streamgauge.streams.metrics.runs import Columns, Run, Runs
+from streamgauge.streams.chunks import appended, everything, located, looked_up, newest
+from streamgauge.streams.metrics.keys import among, distinct, firsts
+from streamgauge.streams.metrics.runs import Columns, Run, Runs, together
 
 Array = np.ndarray
 
 _FEW = 10_000
 
 
-def _newest(run: Run) -> Run:
-    """Of each key the rows of the latest version; what a removal leaves is one row."""
-    version = np.abs(run.columns[0])
-    last = np.searchsorted(run.key, run.key, side="right") - 1
-    keep = version == version[last]  # rows of equal key keep the order in which they were added
-    return run if keep.all() else run.take(keep.nonzero()[0])
+_NO_PLACES = Runs(dtypes=(np.int64, np.int32), fold=newest)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Latest:
     """An immutable table; make the first one by `Latest.of`."""
 
-    runs: Runs
-    version: int = 0
+    chunks: tuple[Run, ...]
+    """Rows by place, with their keys; the first one from 0 on, never none."""
+    index: Runs = _NO_PLACES
+    """Of each key once: the place of its first row, and how many it has."""
     unused: int = 0
 
     @staticmethod
     def of(*dtypes: DTypeLike) -> Latest:
         """An empty one with columns of these types."""
-        return Latest(runs=Runs(dtypes=(np.int64, *dtypes), fold=_newest))
+        columns = tuple(np.zeros(0, dtype) for dtype in dtypes)
+        return Latest(chunks=(Run(key=np.zeros(0, np.uint64), columns=columns),))
 
     def __len__(self) -> int:
         """How many rows are held, those of no use included."""
-        return len(self.runs)
+        return sum(map(len, self.chunks))
 
     def find(self, keys: Array) -> tuple[Array, Columns]:
         """All rows of these keys, which are unique: which key, and the columns."""
-        which, (version, *columns) = self.runs.find(keys)
-        if not len(which):
-            return which, tuple(columns)
-        newest = np.zeros(len(keys), np.int64)
-        newest[which] = np.abs(version)  # later runs come later
-        current = (version == newest[which]).nonzero()[0]
-        if len(current) == len(which):
-            return which, tuple(columns)
-        return which[current], tuple(column.take(current) for column in columns)
+        which, place = _spread(*looked_up(self.index, keys, 0))
+        found, back = located(self.chunks, place)
+        run = _together(
+            [chunk.take(there) for chunk, there in found] or [self.chunks[0].take(place)]
+        )
+        return which, (run if back is None else run.take(back)).columns
 
-    def put(self, keys: Array, run: Run) -> Latest:
-        """With these rows in place of all that the keys (unique) had."""
+    def put(self, keys: Array, run: Run, replaced: int) -> Latest:
+        """With these rows in place of all that the keys (unique) had: so many rows."""
         if not len(keys):
             return self
-        version = self.version + 1
-        gone = keys[~among(keys, np.sort(run.key))]
-        gone = gone[self.runs.has(gone)]
-        runs = self.runs.add(run.key, np.full(len(run.key), version), *run.columns)
-        if len(gone):
-            nothing: list[Array] = [np.zeros(len(gone), dtype) for dtype in self.runs.dtypes[1:]]
-            runs = runs.add(gone, np.full(len(gone), -version), *nothing)
-        unused = self.unused + len(keys)
-        if len(runs.runs) == 1:  # merged: of what is of no use only removals are left
-            unused = int((runs.runs[0].columns[0] < 0).sum())
-        table = replace(self, runs=runs, version=version, unused=unused)
-        return table.compacted() if unused > max(_FEW, len(self.runs) // 2) else table
+        if (run.key[1:] < run.key[:-1]).any():
+            run = run.take(np.argsort(run.key, kind="stable"))
+        first = firsts(run.key).nonzero()[0]
+        key, count = run.key[first], np.diff(np.append(first, len(run.key)))
+        gone = keys[~among(keys, key)] if len(key) < len(keys) else keys[:0]
+        gone = gone[self.index.has(gone)]
+        nothing = np.zeros(len(gone), np.int64)
+        table = replace(
+            self,
+            index=self.index.add(
+                np.concatenate([key, gone]),
+                np.concatenate([len(self) + first, nothing]),
+                np.concatenate([count, nothing]).astype(np.int32),
+            ),
+            chunks=appended(self.chunks, run, _together) if len(run) else self.chunks,
+            unused=self.unused + replaced,
+        )
+        return table.compacted() if table.unused > max(_FEW, len(table) // 3) else table
 
     def where(self, wanted: Callable[[Columns], Array]) -> Run:
         """The rows for which the mask is set."""
-
-        def mask(run: Run) -> Array:
-            return (run.columns[0] > 0) & wanted(run.columns[1:])
-
-        found = self.runs.where(mask)
-        keys = distinct(found.key)
+        hits = [chunk.key[wanted(chunk.columns)] for chunk in self.chunks]
+        keys = distinct(np.concatenate(hits))
         which, columns = self.find(keys)
         run = Run(key=keys[which], columns=columns)
         return run.take(wanted(columns).nonzero()[0])
 
     def keep(self, wanted: Callable[[Columns], Array]) -> Latest:
         """Only the rows for which the mask is set; it must be the same for all of a key."""
-        everything = self._everything()
-        return self._only(everything.take(wanted(everything.columns[1:]).nonzero()[0]))
+        return self._only([wanted(chunk.columns) for chunk in self.chunks])
 
     def compacted(self) -> Latest:
         """Without what is of no use any more."""
-        return self._only(self._everything())
+        return self._only([np.ones(len(chunk), bool) for chunk in self.chunks])
 
     def changed(self, change: Callable[[Run], Run]) -> Latest:
         """With other values in the columns; what is held and its keys stay."""
-        runs = tuple(change(run) for run in self.runs.runs)
-        return replace(self, runs=replace(self.runs, runs=runs))
+        return replace(self, chunks=tuple(map(change, self.chunks)))
 
-    def _everything(self) -> Run:
-        found = self.runs.where(lambda run: np.ones(len(run.key), bool))
-        order = np.argsort(found.key, kind="stable")
-        newest = _newest(found.take(order))
-        return newest.take((newest.columns[0] > 0).nonzero()[0])
+    def _only(self, masks: Sequence[Array]) -> Latest:
+        """The rows in use for which these masks are set."""
+        entries = everything(self.index)
+        which, place = _spread(*entries.columns)
+        kept = np.zeros(len(self), bool)
+        kept[place] = True
+        kept &= np.concatenate(masks)
+        ends = np.cumsum([0, *map(len, self.chunks)]).tolist()
+        run = _together(
+            [
+                chunk.take(kept[first:last].nonzero()[0])
+                for chunk, first, last in zip(self.chunks, ends, ends[1:], strict=False)
+            ]
+        )
+        still = kept[place]
+        counts = np.bincount(which[still], minlength=len(entries))
+        some = counts.nonzero()[0]
+        first = kept.cumsum()[entries.columns[0][some]] - 1
+        index = _NO_PLACES.add(entries.key[some], first, counts[some].astype(np.int32))
+        return Latest(chunks=(run,), index=index)
 
-    def _only(self, run: Run) -> Latest:
-        empty = Runs(dtypes=self.runs.dtypes, fold=self.runs.fold)
-        return replace(self, runs=empty.add(run.key, *run.columns), unused=0)
+
+def _spread(place: Array, count: Array) -> tuple[Array, Array]:
+    """Of each row: which of these it belongs to, and its place."""
+    if (count == 1).all():  # as nearly always
+        return np.arange(len(count)), place
+    which = np.repeat(np.arange(len(count)), count)
+    nth = np.arange(len(which)) - np.repeat(count.cumsum() - count, count)
+    return which, place[which] + nth
+
+
+def _together(runs: Sequence[Run]) -> Run:
+    if len(runs) == 1:
+        return runs[0]
+    return Run(
+        key=np.concatenate([run.key for run in runs]),
+        columns=tuple(together(some) for some in zip(*(run.columns for run in runs), strict=True)),
+    )

@@ -29,6 +29,9 @@ class Run:
     key: Array
     columns: Columns
 
+    def __len__(self) -> int:
+        return len(self.key)
+
     def take(self, index: Array) -> Run:
         """Rows by their places; `take`, as indexing copies a structured row field by field."""
         return Run(

@@ -213,12 +213,7 @@ class _Events:
 
     def _per_day(self, some: Array, what: str) -> None:
         """One more of it on each one's day."""
-        day = self._day[some]
-
-        def told(places: Array) -> Iterable[str]:
-            return (f"day:{one}:{what}" for one in day[places].tolist())
-
-        self._tag(some, self._names.known(f"day:{what}", day, told), np.ones(len(some), np.int64))
+        self._tag(some, self._names.of_days(what, self._day[some]), np.ones(len(some), np.int64))
 
     def _named(self, kind: str, some: Array, *columns: str) -> Array:
         """Codes of what these columns say together."""

@@ -122,9 +122,9 @@ def with_sessions(state: State, finals: Finals, names: Names) -> tuple[State, Ar
     np.maximum.at(delta["sessions_through"], owner, start)
     after = profile.added(selected.rows, delta, names.texts)
     day = start // DAY_MS
-    texts = [names.codes(f"day:{d}:{what}" for d in day.tolist()) for what in ("sessions", "ms")]
+    codes = [names.of_days(what, day) for what in ("sessions", "ms")]
     added = tags.gathered(
-        np.tile(owner.astype(np.uint64) << np.uint64(32), 2) | np.concatenate(texts),
+        np.tile(owner.astype(np.uint64) << np.uint64(32), 2) | np.concatenate(codes),
         np.zeros(2 * len(owner)),
         np.concatenate([np.ones(len(owner), np.int64), duration]),
     )

@@ -1,8 +1,7 @@
 """Rows by key of which the newest counts: written once where they are, found by an index.
 
-Rows are appended; the index (`Runs` of key and position) is what is merged, so a row is copied
-about twice in its life, not once a merge. Once rows of no use are half as many as the others, those
-that count are written anew.
+A row is copied about twice in its life (`chunks.py`), not once a merge. Once rows of no use are
+half as many as the others, those that count are written anew.
 
 Upstream: `profiles.py`. Invariant: never changed in place; whoever keeps the old one has it.
 """
@@ -14,24 +13,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamgauge.streams.metrics.keys import distinct, firsts
-from streamgauge.streams.metrics.runs import Run, Runs
+from streamgauge.streams.chunks import appended, everything, located, looked_up, newest
+from streamgauge.streams.metrics.keys import distinct
+from streamgauge.streams.metrics.runs import Runs
 from streamgauge.streams.profiles import rows as profile
 from streamgauge.streams.profiles.packed import Packed
 
 Array = np.ndarray
 
 _FEW = 20_000
-_FAN = 8
-_WHOLE = 99
-
-
-def _newest(run: Run) -> Run:
-    """The last position of each key."""
-    return run.take(np.append(firsts(run.key)[1:], True).nonzero()[0])
-
-
-NO_PLACES = Runs(dtypes=(np.int64,), fold=_newest)
+NO_PLACES = Runs(dtypes=(np.int64,), fold=newest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +32,6 @@ class Table:
     index: Runs = NO_PLACES
     chunks: tuple[Packed, ...] = ()
     """Rows by position, the first chunk from 0 on."""
-    levels: tuple[int, ...] = ()
-    """Of each chunk: how often it was joined; a few of one level become one of the next."""
     count: int = 0
     """Keys."""
 
@@ -58,34 +47,25 @@ class Table:
 
     def places(self, keys: Array) -> Array:
         """The positions of these keys' rows, or -1."""
-        place = np.full(len(keys), -1)
-        for run in self.index.runs:  # later versions are in later runs, each key once in each
-            at = np.searchsorted(run.key, keys)
-            at[at == len(run.key)] = 0
-            here = (run.key.take(at) == keys).nonzero()[0]
-            place[here] = run.columns[0].take(at[here])
+        (place,) = looked_up(self.index, keys, -1)
         return place
 
     def put(self, keys: Array, rows: Packed, new: int) -> Table:
         """With these rows (keys sorted, each once), of which so many have keys that are new."""
         if not len(keys):
             return self
-        chunks, levels = [*self.chunks, rows], [*self.levels, 0]
-        while levels[-_FAN:] == [levels[-1]] * _FAN:
-            chunks[-_FAN:] = [Packed.together(chunks[-_FAN:])]
-            levels[-_FAN:] = [levels[-1] + 1]
         table = Table(
             index=self.index.add(keys, len(self) + np.arange(len(keys))),
-            chunks=tuple(chunks),
-            levels=tuple(levels),
+            chunks=appended(self.chunks, rows, Packed.together),
             count=self.count + new,
         )
         return table.compacted() if len(table) > 1.5 * table.count + _FEW else table
 
     def compacted(self) -> Table:
         """Without rows of no use."""
-        keys, places = self._all()
+        run = everything(self.index)
         live = np.zeros(len(self), bool)
+        (places,) = run.columns
         live[places] = True
         ends = np.cumsum([0, *map(len, self.chunks)]).tolist()
         kept = [
@@ -93,25 +73,16 @@ class Table:
             for chunk, first, last in zip(self.chunks, ends, ends[1:], strict=False)
         ]
         return Table(
-            index=NO_PLACES.add(keys, live.cumsum()[places] - 1),
+            index=NO_PLACES.add(run.key, live.cumsum()[places] - 1),
             chunks=(Packed.together(kept),),
-            levels=(_WHOLE,),
-            count=len(keys),
+            count=len(run),
         )
 
     def where(self, wanted: Callable[[Packed], Array]) -> Array:
         """The keys of the rows for which the mask is set, sorted."""
         marks = [np.zeros(0, bool), *map(wanted, self.chunks)]
-        keys, places = self._all()
-        found: Array = keys[np.concatenate(marks)[places]]
-        return found
-
-    def _all(self) -> tuple[Array, Array]:
-        """All keys, sorted, and the positions of their rows."""
-        run = self.index.where(lambda run: np.ones(len(run.key), bool))
-        if len(self.index.runs) > 1:  # later versions are in later runs, and stay behind
-            run = _newest(run.take(np.argsort(run.key, kind="stable")))
-        return run.key, run.columns[0]
+        run = everything(self.index)
+        return run.key[np.concatenate(marks)[run.columns[0]]]
 
     def partitions(self) -> set[int]:
         """Those that rows are of."""
@@ -119,19 +90,10 @@ class Table:
 
     def rows(self, places: Array) -> Array:
         """The rows at these positions."""
-        if len(self.chunks) == 1:
-            return self.chunks[0].rows(places)
-        ends = np.cumsum([len(chunk) for chunk in self.chunks])
-        of = np.searchsorted(ends, places, side="right")
-        order = np.argsort(of, kind="stable")
-        bounds = np.searchsorted(of[order], np.arange(len(ends) + 1)).tolist()
-        there = [
-            (chunk, places[order[low:high]] - (end - len(chunk)))
-            for chunk, end, low, high in zip(
-                self.chunks, ends.tolist(), bounds, bounds[1:], strict=False
-            )
-            if high > low
-        ]
-        back = np.empty(len(order), np.int64)
-        back[order] = np.arange(len(order))
-        return Packed.gathered(there).rows(back) if there else profile.empty(0)
+        found, back = located(self.chunks, places)
+        if not found:
+            return profile.empty(0)
+        if back is None:
+            chunk, there = found[0]
+            return chunk.rows(there)
+        return Packed.gathered(found).rows(back)

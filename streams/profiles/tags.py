@@ -78,6 +78,14 @@ class Names:
         self._known[kind] = table[order], codes[order]
         return self.known(kind, keys, told)
 
+    def of_days(self, what: str, days: Array) -> Array:
+        """The codes of what is counted on each of these days."""
+
+        def told(places: Array) -> Iterable[str]:
+            return (f"day:{one}:{what}" for one in days[places].tolist())
+
+        return self.known(f"day:{what}", days, told)
+
     def kind(self, codes: Array) -> Array:
         """The places in KINDS."""
         return self._column(0, codes)

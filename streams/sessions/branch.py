@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-import numpy as np
 import polars as pl
 
 from streamgauge.schemas.encoder import Encoder
@@ -26,6 +25,7 @@ from streamgauge.schemas.session_records import DeviceSession, Session
 from streamgauge.schemas.topics import DEVICE_SESSIONS, SESSIONS, Topic
 from streamgauge.streams.branch import Accepted, Branch, Horizon
 from streamgauge.streams.engine.task import Output
+from streamgauge.streams.metrics.keys import distinct
 from streamgauge.streams.pace import THROTTLE, Pace
 from streamgauge.streams.sessions import rows, snapshots
 from streamgauge.streams.sessions.changelog import Changelog
@@ -219,7 +219,7 @@ class _Sessions:
         self.state = replace(self.state, offsets={**self.state.offsets, **offsets})
         for one in read:
             state, run = taken_up(self.state, one)
-            self.state = replace(state, open=state.open.put(np.unique(run.key), run))
+            self.state = replace(state, open=state.open.put(distinct(run.key), run, 0))
 
     def _outputs(self, told: Told) -> Iterable[Output]:
         if len(told.gone.key):

@@ -324,7 +324,7 @@ def _told(
         left = sessions.take((~final).nonzero()[0])
         is_first = np.ones(len(left.key), bool)
     run = Run(key=left.key, columns=(left.rows,))
-    state = _tidied(replace(state, open=state.open.put(keys, run), texts=left.texts))
+    state = _tidied(replace(state, open=state.open.put(keys, run, len(which)), texts=left.texts))
     of, start = first_of[was], sessions.rows["start"]  # with the same start it is the same one
     same = start[of] == before.rows["start"]
     gone = before.take((~same).nonzero()[0])
@@ -380,7 +380,7 @@ def _tidied(state: SessionState) -> SessionState:
     if len(state.texts) <= _FEW + 2 * state.texts.kept:
         return state
     table = state.open.compacted()
-    runs = [*table.runs.runs, *(run for slot in state.waiting for run in slot.events)]
+    runs = [*table.chunks, *(run for slot in state.waiting for run in slot.events)]
     used = np.zeros(len(state.texts), bool)
     for run in runs:
         for name in TEXTS:

@@ -16,7 +16,7 @@ import polars as pl
 
 from streamgauge.streams import packing
 from streamgauge.streams.metrics.fate import NONE
-from streamgauge.streams.metrics.keys import among, combine, of_strings
+from streamgauge.streams.metrics.keys import among, combine, distinct, of_strings
 from streamgauge.streams.metrics.runs import Run
 from streamgauge.streams.sessions.sessions import (
     SLOTS,
@@ -73,7 +73,7 @@ def unpacked(
         untold = open_.take(frames["changed"].to_series().to_numpy().nonzero()[0])
         state = replace(
             state,
-            open=state.open.put(np.unique(open_.key), open_),
+            open=state.open.put(distinct(open_.key), open_, 0),
             waiting=_with(state.waiting, waiting, untold, partition),
             watermarks=_marked(state.watermarks, partition, watermark),
             floors={**state.floors, partition: NONE if floor is None else floor},

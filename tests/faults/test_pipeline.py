@@ -68,7 +68,8 @@ def test_killed_at_every_point_of_its_work_the_worker_leaves_every_row_right(pip
     points = [point for point in POINTS if not point.startswith("sink_")]
     rates = Rates(duplicates=0.01, late=0.01, broken=0.005)
     for seed, point in enumerate(points):
-        simulate(pipeline.client, Simulation(events=1500, seed=seed, rates=rates))
+        sent = simulate(pipeline.client, Simulation(events=1500, seed=seed, rates=rates))
+        assert (sent.acknowledged, sent.failed, sent.complete) == (1500, 0, True), sent
         flags = ["--batch-size", "400", "--checkpoint-interval", "1"]
         if point != "during_checkpoint":  # that one comes with time
             flags.append("--until-end")

@@ -16,7 +16,8 @@ Change = dict[int, list[int]]
 def put(table: Latest, change: Change) -> Latest:
     key = np.array([k for k, values in change.items() for _ in values], np.uint64)
     value = np.array([v for values in change.values() for v in values], np.int64)
-    return table.put(np.array(sorted(change), np.uint64), Run(key=key, columns=(value,)))
+    keys = np.array(sorted(change), np.uint64)
+    return table.put(keys, Run(key=key, columns=(value,)), len(table.find(keys)[0]))
 
 
 def found(table: Latest, keys: Sequence[int]) -> Change:
@@ -56,9 +57,11 @@ def test_what_is_replaced_goes_in_the_end() -> None:
     table = Latest.of(np.int64)
     keys = np.arange(20_000, dtype=np.uint64)
     for number in range(10):
-        table = table.put(keys, Run(key=keys, columns=(np.full(len(keys), number),)))
-    assert len(table) == len(keys)
-    table = table.put(keys, Run(key=keys[:0], columns=(np.zeros(0, np.int64),)))
+        table = table.put(
+            keys, Run(key=keys, columns=(np.full(len(keys), number),)), len(table.find(keys)[0])
+        )
+    assert len(table) <= 2 * len(keys)
+    table = table.put(keys, Run(key=keys[:0], columns=(np.zeros(0, np.int64),)), len(keys))
     assert len(table.compacted()) == 0
     some = put(table, {1: [5], 2: [6]}).keep(lambda columns: columns[0] == 6)
     assert found(some, range(3)) == {2: [6]}
