@@ -1,18 +1,14 @@
 """Rows that are only ever appended, and an index of where those of each key are that count.
 
-    index    key ──> place, …                    `Runs`, of each key the newest: small, so merged
-    rows     40960, 900, 70, 60, 80, … long      eight in a row, none much longer than the last,
-                                                 become one
+    index    key ──> place, …        `Runs`, of each key the newest: small, so merged often
+    rows     chunks, by place        large, so put together seldom (`tiers.py`)
 
-So a row is copied once for each eightfold that the table grows by, and there are never more than a
-few dozen arrays to look into. Upstream: `latest.py` and `profiles/table.py`. Invariants: nothing is
-changed in place; places stay.
+Upstream: `latest.py` and `profiles/table.py`. Invariants: nothing is changed in place; places stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Sized
-from itertools import takewhile
+from collections.abc import Sequence, Sized
 from typing import TypeVar
 
 import numpy as np
@@ -23,17 +19,8 @@ from streamgauge.streams.metrics.runs import Columns, Run, Runs
 Array = np.ndarray
 Chunk = TypeVar("Chunk", bound=Sized)
 
-_FAN = 8
-
-
-def appended(
-    chunks: Sequence[Chunk], added: Chunk, together: Callable[[Sequence[Chunk]], Chunk]
-) -> tuple[Chunk, ...]:
-    """With these rows at the end."""
-    found = [*chunks, added]
-    while (alike := _alike(found)) >= _FAN:
-        found[-alike:] = [together(found[-alike:])]
-    return tuple(found)
+FAN = 8
+"""Of chunks."""
 
 
 def located(
@@ -81,13 +68,3 @@ def everything(index: Runs) -> Run:
     """All keys, sorted, with what counts of each."""
     run = index.where(lambda run: np.ones(len(run), bool))
     return newest(run.take(np.argsort(run.key, kind="stable"))) if len(index.runs) > 1 else run
-
-
-def _alike(chunks: Sequence[Sized]) -> int:
-    """How many at the end are not much longer than the last."""
-    last = _level(chunks[-1])
-    return sum(1 for _ in takewhile(lambda one: _level(one) <= last, reversed(chunks)))
-
-
-def _level(chunk: Sized) -> int:
-    return len(chunk).bit_length() // 3

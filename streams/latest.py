@@ -18,9 +18,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import DTypeLike
 
-from streamgauge.streams.chunks import appended, everything, located, looked_up, newest
+from streamgauge.streams.chunks import FAN, everything, located, looked_up, newest
 from streamgauge.streams.metrics.keys import among, distinct, firsts
-from streamgauge.streams.metrics.runs import Columns, Run, Runs, together
+from streamgauge.streams.metrics.runs import Columns, Run, Runs, concatenated, spread
+from streamgauge.streams.tiers import appended
 
 Array = np.ndarray
 
@@ -52,9 +53,9 @@ class Latest:
 
     def find(self, keys: Array) -> tuple[Array, Columns]:
         """All rows of these keys, which are unique: which key, and the columns."""
-        which, place = _spread(*looked_up(self.index, keys, 0))
+        which, place = spread(*looked_up(self.index, keys, 0))
         found, back = located(self.chunks, place)
-        run = _together(
+        run = concatenated(
             [chunk.take(there) for chunk, there in found] or [self.chunks[0].take(place)]
         )
         return which, (run if back is None else run.take(back)).columns
@@ -77,7 +78,7 @@ class Latest:
                 np.concatenate([len(self) + first, nothing]),
                 np.concatenate([count, nothing]).astype(np.int32),
             ),
-            chunks=appended(self.chunks, run, _together) if len(run) else self.chunks,
+            chunks=appended(self.chunks, run, concatenated, FAN) if len(run) else self.chunks,
             unused=self.unused + replaced,
         )
         return table.compacted() if table.unused > max(_FEW, len(table) // 3) else table
@@ -105,12 +106,12 @@ class Latest:
     def _only(self, masks: Sequence[Array]) -> Latest:
         """The rows in use for which these masks are set."""
         entries = everything(self.index)
-        which, place = _spread(*entries.columns)
+        which, place = spread(*entries.columns)
         kept = np.zeros(len(self), bool)
         kept[place] = True
         kept &= np.concatenate(masks)
         ends = np.cumsum([0, *map(len, self.chunks)]).tolist()
-        run = _together(
+        run = concatenated(
             [
                 chunk.take(kept[first:last].nonzero()[0])
                 for chunk, first, last in zip(self.chunks, ends, ends[1:], strict=False)
@@ -122,21 +123,3 @@ class Latest:
         first = kept.cumsum()[entries.columns[0][some]] - 1
         index = _NO_PLACES.add(entries.key[some], first, counts[some].astype(np.int32))
         return Latest(chunks=(run,), index=index)
-
-
-def _spread(place: Array, count: Array) -> tuple[Array, Array]:
-    """Of each row: which of these it belongs to, and its place."""
-    if (count == 1).all():  # as nearly always
-        return np.arange(len(count)), place
-    which = np.repeat(np.arange(len(count)), count)
-    nth = np.arange(len(which)) - np.repeat(count.cumsum() - count, count)
-    return which, place[which] + nth
-
-
-def _together(runs: Sequence[Run]) -> Run:
-    if len(runs) == 1:
-        return runs[0]
-    return Run(
-        key=np.concatenate([run.key for run in runs]),
-        columns=tuple(together(some) for some in zip(*(run.columns for run in runs), strict=True)),
-    )

@@ -36,7 +36,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamgauge.streams.metrics.fate import NONE
-from streamgauge.streams.metrics.keys import firsts
+from streamgauge.streams.metrics.keys import firsts, once, ordering_by
 
 Array = np.ndarray
 
@@ -137,7 +137,7 @@ def rounds(
     base = {p: before[p] // HOUR_MS for p in after}
     last = {p: after[p] // HOUR_MS for p in after}
     stage = hour - _spread(base, every.partition)
-    order = np.lexsort((every.minute, every.user, stage))
+    order = _in_time(every, len(events.user), len(finals.user))
     generation = _generation(order, stage, every)
     ends = every.minute + MINUTE_MS
     passed = ends <= _spread(after, every.partition)
@@ -190,6 +190,15 @@ def _spread(values: Mapping[int, int], partition: Array) -> Array:
     return table[partition]
 
 
+def _in_time(items: Items, events: int, finals: int) -> Array:
+    """By user and minute. So many events come first, then final sessions; who waited is behind, but
+    of a minute before: put in front, nearly all of a user is in order."""
+    waited = events + finals
+    back = np.arange(len(items.user))
+    back = np.concatenate([back[waited:], back[:waited]])
+    return back[ordering_by(items.user[back], items.minute[back])]
+
+
 def _generation(order: Array, stage: Array, items: Items) -> Array:
     """The number of the minute among its user's in the stage."""
     generation = np.empty(len(order), np.int64)
@@ -213,5 +222,4 @@ def _between(part: Array, start: int, count: int) -> Array:
 
 def _once(items: Items) -> Items:
     """Each user once: within a round, and of those that wait, users have one minute."""
-    _, index = np.unique(items.user, return_index=True)
-    return items.take(np.sort(index))
+    return items.take(np.sort(once(items.user)))

@@ -44,7 +44,7 @@ from streamgauge.streams.branch import Accepted, Branch, Horizon
 from streamgauge.streams.engine.task import Output
 from streamgauge.streams.metrics import snapshots
 from streamgauge.streams.metrics.fate import NONE
-from streamgauge.streams.metrics.keys import combine, firsts
+from streamgauge.streams.metrics.keys import combine, firsts, ordering
 from streamgauge.streams.metrics.runs import Run, Runs
 
 Array = np.ndarray
@@ -343,7 +343,7 @@ def _added(open_: Runs, frame: pl.DataFrame, prompt: Array, wanted: pl.Expr) -> 
     partition = read["partition"].to_numpy()[rows]
     start = timestamp // MINUTE_MS * MINUTE_MS
     key = combine(combine(read["user"].to_numpy()[rows], partition), start)
-    order = np.argsort(key, kind="stable")
+    order = ordering(key)
     key = key[order]
     first = firsts(key).nonzero()[0]
     within = (timestamp - start)[order]

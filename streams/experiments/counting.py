@@ -22,7 +22,7 @@ from streamgauge.streams.experiments.state import (
     through,
 )
 from streamgauge.streams.experiments.tally import Layout
-from streamgauge.streams.metrics.keys import among, combine, distinct
+from streamgauge.streams.metrics.keys import among, combine, distinct, once
 
 Array = np.ndarray
 
@@ -51,8 +51,8 @@ class Counting:
         exposures = np.flatnonzero(shown.experiment == self._number)
         user = np.concatenate([hits.user[mine], shown.user[exposures]])
         partition = np.concatenate([hits.partition[mine], shown.partition[exposures]])
-        user, index = np.unique(user, return_index=True)
-        partition = partition[index]
+        index = once(user)
+        user, partition = user[index], partition[index]
         pair = combine(user, np.full(len(user), self._number))
         time, variant = first_exposures(state.exposed, pair)
         known = np.flatnonzero(time < NEVER)

@@ -29,7 +29,7 @@ from streamgauge.streams.experiments.state import (
     through,
 )
 from streamgauge.streams.experiments.tally import Layout
-from streamgauge.streams.metrics.keys import combine, firsts
+from streamgauge.streams.metrics.keys import combine, firsts, once, ordering_by
 from streamgauge.streams.metrics.runs import Run, Runs
 
 Array = np.ndarray
@@ -153,7 +153,7 @@ def _started(state: State, shown: Shown, names: Names) -> Array:
 def _news(state: State, shown: Shown) -> Array:
     """Exposures to another variant or at an earlier time, each once."""
     key = combine(combine(shown.user, shown.experiment), shown.variant)
-    order = np.lexsort((shown.timestamp, key))
+    order = ordering_by(key, shown.timestamp)
     first = order[firsts(key[order])] if len(order) else order
     pair = combine(shown.user[first], shown.experiment[first])
     known = np.full(len(first), NEVER)
@@ -167,12 +167,12 @@ def _with_people(state: State, frame: pl.DataFrame, hits: Hits, shown: Shown) ->
     """With the names of users who are new."""
     user = np.concatenate([hits.user, shown.user])
     row = np.concatenate([hits.row, shown.row])
-    user, first = np.unique(user, return_index=True)
-    new = np.flatnonzero(~state.people.has(user))
-    row = row[first[new]]
-    texts = np.empty(len(new), object)
+    first = once(user)
+    first = first[~state.people.has(user[first])]
+    user, row = user[first], row[first]
+    texts = np.empty(len(user), object)
     texts[:] = frame["user_key"].gather(row).to_list()
-    return state.people.add(user[new], frame["partition"].to_numpy()[row], texts)
+    return state.people.add(user, frame["partition"].to_numpy()[row], texts)
 
 
 def _with_hours(state: State, hits: Hits) -> tuple[Runs, Runs]:

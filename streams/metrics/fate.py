@@ -30,7 +30,7 @@ import numpy as np
 import polars as pl
 
 from streamgauge.schemas.records import MARKER_TIME
-from streamgauge.streams.metrics.keys import combine
+from streamgauge.streams.metrics.keys import combine, ordering
 from streamgauge.streams.metrics.runs import Runs
 
 Array = np.ndarray
@@ -93,7 +93,7 @@ def decide(frame: pl.DataFrame, watermarks: Mapping[int, int], ids: Runs, latene
     verdict = np.where(log.is_tick, IS_TICK, np.where(log.future, FUTURE, ACCEPTED)).astype(np.int8)
 
     events = np.flatnonzero(verdict == ACCEPTED)
-    events = events[np.argsort(log.key[events], kind="stable")]
+    events = events[ordering(log.key[events])]
     timestamp = log.timestamp[events]
     prior = _latest(ids, log.key[events], log.check[events])
     repeated, odd = _repeats(log.key[events], log.check[events], timestamp)

@@ -33,7 +33,7 @@ from streamgauge.streams.metrics.merge import (
 )
 from streamgauge.streams.metrics.parts import MIN, Entries, combined, pack, slot, unpack
 from streamgauge.streams.metrics.plan import Plan
-from streamgauge.streams.metrics.runs import Run
+from streamgauge.streams.metrics.runs import Run, joined
 
 Array = np.ndarray
 
@@ -93,7 +93,7 @@ def folded(
     longer = [lengthened(with_window(minutes, size, plan), size) for size in (1, 2)]
     keys = union(*(run.key for run in longer))
     folded = _of_source(rows_of(state, keys), FOLDED)
-    new = _packed(*summed(_stacked(folded, *longer)), FOLDED, state)
+    new = _packed(*summed(joined([folded, *longer])), FOLDED, state)
     touched = union(keys, state.rows.where(new_users).key)
     rows = state.rows.keep(lambda run: ~closed(run)).add(new.key, *new.columns)
     progress = dict(state.progress)
@@ -115,7 +115,7 @@ def applied(state: MergeState, plan: Plan) -> MergeState:
     )
     keys = union(*(run.key for run in more))
     total = _of_source(rows_of(state, keys), TOTAL)
-    new = _packed(*summed(_stacked(total, *more), less=_stacked(*less)), TOTAL, state)
+    new = _packed(*summed(joined([total, *more]), less=joined(less)), TOTAL, state)
     return replace(state, rows=state.rows.add(new.key, *new.columns), unapplied=())
 
 
@@ -135,15 +135,6 @@ def _packed(groups: Run, entries: Entries, source: int, state: MergeState) -> Ru
     columns[PARTS] = np.empty(len(groups.key), object)
     columns[PARTS][:] = pack(entries, len(groups.key))
     return Run(key=groups.key, columns=tuple(columns))
-
-
-def _stacked(*runs: Run) -> Run:
-    """All rows, sorted by key."""
-    stacked = Run(
-        key=np.concatenate([run.key for run in runs]),
-        columns=tuple(map(np.concatenate, zip(*(run.columns for run in runs), strict=True))),
-    )
-    return stacked.take(np.argsort(stacked.key, kind="stable"))
 
 
 def grouped(run: Run) -> tuple[Run, Array]:

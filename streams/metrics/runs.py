@@ -1,8 +1,8 @@
 """State that never changes in place: columns sorted by a 64-bit key, in runs of growing size.
 
 Adding makes a new `Runs` that shares the old runs, so whoever keeps the old one has the old
-state; that is the rollback. A run is merged with the one before it once it is half as large, so
-each row is copied a logarithmic number of times.
+state; that is the rollback. Runs of a size are merged (`tiers.py`), so each row is copied a
+logarithmic number of times.
 
 Invariants: arrays are never written to after they are in a run; keys may repeat, and rows of
 equal key keep the order in which they were added.
@@ -11,15 +11,19 @@ equal key keep the order in which they were added.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from streamgauge.streams.metrics.keys import among
+from streamgauge.streams.tiers import appended
 
 Array = np.ndarray
 Columns = tuple[Array, ...]
+
+FAN = 3
+"""Runs of a size that are merged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,16 @@ class Run:
         )
 
 
+def spread(place: Array, count: Array) -> tuple[Array, Array]:
+    """Of each row, where so many lie side by side from each of these places on: which of them it
+    belongs to, and its own place."""
+    if (count == 1).all():
+        return np.arange(len(count)), place
+    which = np.repeat(np.arange(len(count)), count)
+    nth = np.arange(len(which)) - np.repeat(count.cumsum() - count, count)
+    return which, place[which] + nth
+
+
 Fold = Callable[[Run], Run]
 
 
@@ -52,15 +66,20 @@ def together(columns: Sequence[Array]) -> Array:
     return np.concatenate([column.view(size) for column in columns]).view(dtype)
 
 
-def joined(first: Run, second: Run) -> Run:
-    """Both, sorted by key."""
-    key = np.concatenate([first.key, second.key])
-    order = np.argsort(key, kind="stable")  # two sorted halves: merged in one pass
-    columns = zip(first.columns, second.columns, strict=True)
+def concatenated(runs: Sequence[Run]) -> Run:
+    """One after the other."""
+    if len(runs) == 1:
+        return runs[0]
     return Run(
-        key=key.take(order),
-        columns=tuple(together([one, two]).take(order) for one, two in columns),
+        key=np.concatenate([run.key for run in runs]),
+        columns=tuple(together(some) for some in zip(*(run.columns for run in runs), strict=True)),
     )
+
+
+def joined(runs: Sequence[Run]) -> Run:
+    """All of these, sorted by key."""
+    run = concatenated(runs)
+    return run.take(np.argsort(run.key, kind="stable"))  # of sorted parts: merged in one pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,12 +100,7 @@ class Runs:
             return self
         order = np.argsort(key, kind="stable")
         run = Run(key=key, columns=columns).take(order)
-        runs = list(self.runs)
-        while runs and len(runs[-1].key) <= 2 * len(run.key):
-            run = joined(runs.pop(), run)
-            if self.fold:
-                run = self.fold(run)
-        return Runs(dtypes=self.dtypes, fold=self.fold, runs=(*runs, run))
+        return replace(self, runs=appended(self.runs, run, self._merged, FAN))
 
     def find(self, keys: Array) -> tuple[Array, Columns]:
         """All rows that have one of these keys: which key, and the columns; older rows first."""
@@ -122,13 +136,9 @@ class Runs:
 
     def where(self, wanted: Callable[[Run], Array]) -> Run:
         """The rows for which the mask is set, in no order of keys; older rows first."""
-        parts = [run.take(np.flatnonzero(wanted(run))) for run in self.runs]
-        parts.insert(0, Run(key=np.zeros(0, np.uint64), columns=self._nothing()))
-        return Run(
-            key=np.concatenate([part.key for part in parts]),
-            columns=tuple(
-                together(columns) for columns in zip(*(part.columns for part in parts), strict=True)
-            ),
+        nothing = Run(key=np.zeros(0, np.uint64), columns=self._nothing())
+        return concatenated(
+            [nothing, *(run.take(np.flatnonzero(wanted(run))) for run in self.runs)]
         )
 
     def keep(self, wanted: Callable[[Run], Array]) -> Runs:
@@ -137,6 +147,10 @@ class Runs:
         return Runs(
             dtypes=self.dtypes, fold=self.fold, runs=tuple(run for run in kept if len(run.key))
         )
+
+    def _merged(self, runs: Sequence[Run]) -> Run:
+        run = joined(runs)
+        return self.fold(run) if self.fold else run
 
     def _nothing(self) -> Columns:
         return tuple(np.zeros(0, dtype) for dtype in self.dtypes)

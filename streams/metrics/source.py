@@ -30,7 +30,7 @@ import polars as pl
 from streamgauge.streams.metrics import fate
 from streamgauge.streams.metrics.clock import MINUTE_MS, Clock
 from streamgauge.streams.metrics.fate import NONE, Fates, Original
-from streamgauge.streams.metrics.keys import among, combine, firsts
+from streamgauge.streams.metrics.keys import among, combine, firsts, once
 from streamgauge.streams.metrics.parts import Entries, combined
 from streamgauge.streams.metrics.plan import Plan
 from streamgauge.streams.metrics.reading import Events
@@ -172,9 +172,9 @@ def added(
     seen, overlay = state.seen, state.overlay
     if len(addition.user_key):
         pair = combine(addition.user_key, events.user[addition.user_row])
-        pair, first = np.unique(pair, return_index=True)
-        fresh = ~seen.has(pair)
-        pair, first = pair[fresh], first[fresh]
+        first = once(pair)
+        first = first[~seen.has(pair[first])]
+        pair = pair[first]
         if len(first):
             at = addition.user_row[first]
             key, slot = addition.user_key[first], addition.user_slot[first]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from streamgauge.streams.metrics.keys import combine, firsts, of_strings
+from streamgauge.streams.metrics.keys import combine, firsts, of_strings, ordering
 from streamgauge.streams.metrics.runs import Run
 from streamgauge.streams.profiles import rows as profile
 from streamgauge.streams.profiles.columns import NULL, NUMBERS, TEXTS, Columns
@@ -98,7 +98,9 @@ def of_events(frame: pl.DataFrame, names: Names, rounds: Array | None = None) ->
     if rounds is None:
         rounds = (day - day.min(initial=0)) // (WINDOW // 2) if frame.height else day
     key = combine(columns["user_key"], partition)
-    order = np.lexsort((key, rounds)) if rounds.any() else np.argsort(key, kind="stable")
+    order = ordering(key)
+    if rounds.any():
+        order = order[np.argsort(rounds[order], kind="stable")]
     ordered = key[order]
     first = firsts(ordered)
     first[1:] |= rounds[order][1:] != rounds[order][:-1]

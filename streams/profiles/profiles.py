@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import polars as pl
 
-from streamgauge.streams.metrics.runs import Run, Runs
+from streamgauge.streams.metrics.keys import numbered, ordering
+from streamgauge.streams.metrics.runs import Run, Runs, spread
 from streamgauge.streams.profiles import rows as profile
 from streamgauge.streams.profiles import tags
 from streamgauge.streams.profiles.digest import Digest
@@ -98,7 +99,8 @@ def step(state: State, digest: Digest, names: Names) -> State:
 
 def with_sessions(state: State, finals: Finals, names: Names) -> tuple[State, Array, Array]:
     """With sessions that are over; also whose profile changed, and the first day of each."""
-    keys, owner = np.unique(finals.key, return_inverse=True)
+    first, owner = numbered(finals.key)
+    keys = finals.key[first]
     selected = select(state, keys, with_tags=False)
     at = np.minimum(np.searchsorted(selected.key, keys), max(len(selected.key) - 1, 0))
     through = np.full(len(keys), np.iinfo(np.int64).max)
@@ -108,7 +110,8 @@ def with_sessions(state: State, finals: Finals, names: Names) -> tuple[State, Ar
     new = finals.start > through[owner]
     if not new.any():
         return state, keys[:0], keys[:0].astype(np.int64)
-    keys, owner = np.unique(finals.key[new], return_inverse=True)
+    first, owner = numbered(finals.key[new])
+    keys = finals.key[new][first]
     start, duration = finals.start[new], finals.duration[new]
     selected = select(state, keys, with_tags=False)
     delta = profile.empty(len(keys))
@@ -142,7 +145,7 @@ def with_sessions(state: State, finals: Finals, names: Names) -> tuple[State, Ar
 def select(state: State, keys: Array, *, with_tags: bool = True) -> Selection:
     """The profiles of these keys (sorted, each once) that there are."""
     which, rows = state.rows.find(keys)
-    by_slot = np.argsort(rows["slot"])
+    by_slot = ordering(rows["slot"].astype(np.uint64))
     wanted = rows["slot"][by_slot] if with_tags else rows["slot"][:0]
     place, run = tags.of_slots(state.tags, wanted)
     return Selection(
@@ -165,7 +168,10 @@ def keys_of(state: State, partition: int, seen_since: int = -1) -> Array:
 
 
 def _tag_rows(run: Run, slot: Array) -> Run:
-    """By slot in place of the place among some profiles."""
-    owner = (run.key >> np.uint64(32)).astype(np.int64)
-    key = slot[owner].astype(np.uint64) << np.uint64(32) | tags.code_of(run.key)
+    """By slot in place of the place among some profiles, and in their order."""
+    first = np.searchsorted(run.key, np.arange(len(slot) + 1).astype(np.uint64) << np.uint64(32))
+    by_slot = ordering(slot.astype(np.uint64))
+    which, place = spread(first[by_slot], np.diff(first)[by_slot])
+    run = run.take(place)
+    key = slot[by_slot][which].astype(np.uint64) << np.uint64(32) | tags.code_of(run.key)
     return Run(key=key, columns=run.columns)

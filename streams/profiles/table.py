@@ -13,11 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamgauge.streams.chunks import appended, everything, located, looked_up, newest
+from streamgauge.streams.chunks import FAN, everything, located, looked_up, newest
 from streamgauge.streams.metrics.keys import distinct
 from streamgauge.streams.metrics.runs import Runs
 from streamgauge.streams.profiles import rows as profile
 from streamgauge.streams.profiles.packed import Packed
+from streamgauge.streams.tiers import appended
 
 Array = np.ndarray
 
@@ -56,7 +57,7 @@ class Table:
             return self
         table = Table(
             index=self.index.add(keys, len(self) + np.arange(len(keys))),
-            chunks=appended(self.chunks, rows, Packed.together),
+            chunks=appended(self.chunks, rows, Packed.together, FAN),
             count=self.count + new,
         )
         return table.compacted() if len(table) > 1.5 * table.count + _FEW else table

@@ -18,8 +18,9 @@ import numpy as np
 import polars as pl
 
 from streamgauge.streams.latest import Latest
-from streamgauge.streams.metrics.keys import among, combine, firsts, of_strings
+from streamgauge.streams.metrics.keys import combine, firsts, numbered, of_strings, ordering_by
 from streamgauge.streams.metrics.runs import Run, together
+from streamgauge.streams.metrics.runs import concatenated as all_of
 from streamgauge.streams.sessions.texts import Texts
 
 Array = np.ndarray
@@ -183,7 +184,7 @@ def _once(texts: pl.Series) -> tuple[pl.Series, Array]:
     """Few different texts, each once; and the number of each, 0 for null."""
     if texts.null_count() == len(texts):
         return texts.clear(), np.zeros(len(texts), np.int64)
-    _, first, number = np.unique(of_strings(texts), return_index=True, return_inverse=True)
+    first, number = numbered(of_strings(texts))
     return texts.gather(first), np.where(texts.is_not_null().to_numpy(), number + 1, 0)
 
 
@@ -213,25 +214,13 @@ def plays_text(plays: Iterable[tuple[str, str]]) -> str:
 
 def ordered(spans: Spans) -> Spans:
     """By key and start."""
-    return spans.take(_order(spans))
+    return spans.take(ordering_by(spans.key, spans.rows["start"]))
 
 
 def ordered_with(spans: Spans, beside: Array) -> tuple[Spans, Array]:
     """The same, and what lies beside it."""
-    order = _order(spans)
+    order = ordering_by(spans.key, spans.rows["start"])
     return spans.take(order), beside[order]
-
-
-def _order(spans: Spans) -> Array:
-    """By key and start. Nearly all come in the order of their starts: only keys of which some do
-    not are sorted by both, which saves half."""
-    order = np.argsort(spans.key, kind="stable")
-    key, start = spans.key.take(order), spans.rows["start"].take(order)
-    wrong = (key[1:] == key[:-1]) & (start[1:] < start[:-1])
-    if wrong.any():
-        mine = among(key, key[1:][wrong]).nonzero()[0]
-        order[mine] = order[mine][np.lexsort((start[mine], key[mine]))]
-    return order
 
 
 def joined(spans: Spans, is_first: Array) -> Spans:
@@ -306,10 +295,5 @@ def _unite(spans: Spans, group: Array, rows: Array) -> Texts:
 
 def concatenated(runs: Sequence[Run]) -> Run:
     """All of these, one after the other."""
-    runs = [run for run in runs if len(run.key)]
-    if len(runs) <= 1:
-        return runs[0] if runs else NO_ROWS
-    return Run(
-        key=np.concatenate([run.key for run in runs]),
-        columns=(together([run.columns[0] for run in runs]),),
-    )
+    some = [run for run in runs if len(run)]
+    return all_of(some) if some else NO_ROWS
