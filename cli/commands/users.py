@@ -34,9 +34,10 @@ TIMELINE = """
             'minutes', round((duration_seconds / 60)::numeric, 1), 'events', events,
             'entry_page', entry_page, 'exit_page', exit_page, 'conversions', conversions,
             'is_binge', is_binge, 'is_final', is_final) AS details
-        FROM (SELECT * FROM {schema}.sessions
-              WHERE user_id = ANY(%(names)s) AND started_at >= %(since)s::timestamptz
-              ORDER BY started_at DESC, user_id LIMIT %(limit)s) AS latest
+        FROM unnest(%(names)s::text[]) AS name,
+             LATERAL (SELECT * FROM {schema}.sessions
+                      WHERE user_id = name AND started_at >= %(since)s::timestamptz
+                      ORDER BY started_at DESC LIMIT %(limit)s) AS latest
     UNION ALL
         (SELECT entered_at, user_id, 'entered ' || segment, reason_in
          FROM {schema}.user_segments
