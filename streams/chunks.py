@@ -8,7 +8,7 @@ Upstream: `latest.py` and `profiles/table.py`. Invariants: nothing is changed in
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
+from collections.abc import Iterator, Sequence, Sized
 from typing import TypeVar
 
 import numpy as np
@@ -44,6 +44,12 @@ def located(
     back = np.empty(len(order), np.int64)
     back[order] = np.arange(len(order))
     return found, back
+
+
+def parted(chunks: Sequence[Chunk], values: Array) -> Iterator[tuple[Chunk, Array]]:
+    """Each chunk with what these values, one a place, are of its rows."""
+    ends = np.cumsum([len(chunk) for chunk in chunks])
+    return zip(chunks, np.split(values, ends[:-1]), strict=True)
 
 
 def newest(run: Run) -> Run:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import DTypeLike
 
-from streamgauge.streams.chunks import FAN, everything, located, looked_up, newest
+from streamgauge.streams.chunks import FAN, everything, located, looked_up, newest, parted
 from streamgauge.streams.metrics.keys import among, distinct, firsts
 from streamgauge.streams.metrics.runs import Columns, Run, Runs, concatenated, spread
 from streamgauge.streams.tiers import appended
@@ -110,16 +110,10 @@ class Latest:
         kept = np.zeros(len(self), bool)
         kept[place] = True
         kept &= np.concatenate(masks)
-        ends = np.cumsum([0, *map(len, self.chunks)]).tolist()
-        run = concatenated(
-            [
-                chunk.take(kept[first:last].nonzero()[0])
-                for chunk, first, last in zip(self.chunks, ends, ends[1:], strict=False)
-            ]
-        )
+        parts = [chunk.take(mine.nonzero()[0]) for chunk, mine in parted(self.chunks, kept)]
         still = kept[place]
         counts = np.bincount(which[still], minlength=len(entries))
         some = counts.nonzero()[0]
         first = kept.cumsum()[entries.columns[0][some]] - 1
         index = _NO_PLACES.add(entries.key[some], first, counts[some].astype(np.int32))
-        return Latest(chunks=(run,), index=index)
+        return Latest(chunks=(concatenated(parts),), index=index)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamgauge.streams.chunks import FAN, everything, located, looked_up, newest
+from streamgauge.streams.chunks import FAN, everything, located, looked_up, newest, parted
 from streamgauge.streams.metrics.keys import distinct
 from streamgauge.streams.metrics.runs import Runs
 from streamgauge.streams.profiles import rows as profile
@@ -68,11 +68,7 @@ class Table:
         live = np.zeros(len(self), bool)
         (places,) = run.columns
         live[places] = True
-        ends = np.cumsum([0, *map(len, self.chunks)]).tolist()
-        kept = [
-            chunk.only(live[first:last])
-            for chunk, first, last in zip(self.chunks, ends, ends[1:], strict=False)
-        ]
+        kept = [chunk.only(mine) for chunk, mine in parted(self.chunks, live)]
         return Table(
             index=NO_PLACES.add(run.key, live.cumsum()[places] - 1),
             chunks=(Packed.together(kept),),

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from streamgauge.streams.metrics.keys import firsts
-from streamgauge.streams.metrics.runs import Columns, Run, Runs
+from streamgauge.streams.metrics.runs import Columns, Run, Runs, spread
 
 Array = np.ndarray
 
@@ -173,9 +173,7 @@ def of_slots(table: Runs, slots: Array) -> tuple[Array, Run]:
     for run in table.runs:
         start = np.searchsorted(run.key, low)
         count = np.searchsorted(run.key, low + np.uint64(2**32)) - start
-        ends = count.cumsum()
-        index = np.arange(ends[-1] if len(ends) else 0) + np.repeat(start - ends + count, count)
-        part = run.take(index)
+        part = run.take(spread(start, count)[1])
         keys.append(part.key)
         columns.append(part.columns)
     key = np.concatenate(keys)
