@@ -104,7 +104,7 @@ class Runs:
 
     def find(self, keys: Array) -> tuple[Array, Columns]:
         """All rows that have one of these keys: which key, and the columns; older rows first."""
-        which, found = [np.zeros(0, np.int64)], [self._nothing()]
+        which, found = [np.zeros(0, np.int64)], [self.nothing()]
         for run in self.runs:
             low = np.searchsorted(run.key, keys)
             hits = np.flatnonzero(run.key[np.minimum(low, len(run.key) - 1)] == keys)
@@ -136,7 +136,7 @@ class Runs:
 
     def where(self, wanted: Callable[[Run], Array]) -> Run:
         """The rows for which the mask is set, in no order of keys; older rows first."""
-        nothing = Run(key=np.zeros(0, np.uint64), columns=self._nothing())
+        nothing = Run(key=np.zeros(0, np.uint64), columns=self.nothing())
         return concatenated(
             [nothing, *(run.take(np.flatnonzero(wanted(run))) for run in self.runs)]
         )
@@ -152,5 +152,6 @@ class Runs:
         run = joined(runs)
         return self.fold(run) if self.fold else run
 
-    def _nothing(self) -> Columns:
+    def nothing(self) -> Columns:
+        """Columns without rows."""
         return tuple(np.zeros(0, dtype) for dtype in self.dtypes)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from streamgauge.streams.metrics.keys import combine, firsts, of_strings, ordering
+from streamgauge.streams.metrics.keys import combine, firsts, of_strings, ordering, ordering_by
 from streamgauge.streams.metrics.runs import Run
 from streamgauge.streams.profiles import rows as profile
 from streamgauge.streams.profiles.columns import NULL, NUMBERS, TEXTS, Columns
@@ -35,7 +35,15 @@ from streamgauge.streams.profiles.kinds import (
     TYPES_READ,
     places_of,
 )
-from streamgauge.streams.profiles.rows import COUNT, DAY_MS, EPOCH_DAYS, FADING, SUM, WINDOW
+from streamgauge.streams.profiles.rows import (
+    COUNT,
+    DAY_MS,
+    EPOCH_DAYS,
+    FADING,
+    ROW,
+    SUM,
+    WINDOW,
+)
 from streamgauge.streams.profiles.tags import Names, gathered
 
 Array = np.ndarray
@@ -47,6 +55,9 @@ LONGEST_NAME = 64
 LARGEST = 1e9
 """Larger numbers are no observations."""
 MILLION = 1_000_000.0
+
+_WORDS, _COUNTS = ROW.itemsize // 4, profile.span("counts", "counts", 4).start
+"""In words of 4 bytes: a row, and where its counts begin."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +147,6 @@ class _Events:
         self._columns, self._owner, self._day, self._names = columns, owner, day, names
         self._weight, self._period = profile.weight(day), day // EPOCH_DAYS
         self.rows = profile.empty(count)
-        self._places: list[Array] = []
         self._sums = np.zeros(count * len(SUM), np.int64)
         self._fading = np.zeros((2, count * len(FADING)), np.int64)
         self._tags: list[tuple[Array, Array, Array, Array]] = []
@@ -163,30 +173,28 @@ class _Events:
         self._rest(kind, action)
         self._affinities(kind, action)
         self._per_day(everything, "events")
-        width = len(COUNT)
-        flat = np.concatenate(self._places)
-        rows["counts"] = np.bincount(flat, minlength=len(rows) * width).reshape(-1, width)
         rows["sums"] = self._sums.reshape(-1, len(SUM))
         rows["now"], rows["then"] = (sums.reshape(-1, len(FADING)) for sums in self._fading)
 
     def tags(self) -> Run:
         parts = self._tags or [(np.zeros(0, np.int64),) * 4]
         owner, code, epoch, value = (np.concatenate(part) for part in zip(*parts, strict=True))
-        key = owner.astype(np.uint64) << np.uint64(32) | code.astype(np.uint64)
-        return gathered(key, epoch, value)
+        return gathered(owner, code, epoch, value)
 
     def _numbers(self, column: str, some: Array) -> Array:
         return self._columns[column][some]
 
     def _count(self, owner: Array, column: Array | int) -> None:
-        self._places.append(owner * len(COUNT) + column)
+        at = owner * _WORDS + (_COUNTS + column)
+        np.add.at(self.rows.view(np.uint32), at, np.uint32(1))
 
     def _add(self, name: str, some: Array, values: Array) -> None:
         np.add.at(self._sums, self._owner[some] * len(SUM) + SUM[name], values.astype(np.int64))
 
     def _hours(self, name: str, owner: Array, hour: Array) -> None:
-        flat = np.bincount(owner * 24 + hour, minlength=len(self.rows) * 24)
-        self.rows[name] = np.minimum(flat, 65_535).reshape(-1, 24)
+        counts = np.zeros(len(self.rows) * 24, np.uint32)
+        np.add.at(counts, owner * 24 + hour, np.uint32(1))
+        self.rows[name] = np.minimum(counts, 65_535).reshape(-1, 24)
 
     def _days(self, order: Array, starts: Array) -> None:
         last = np.maximum.reduceat(self._day[order], starts)
@@ -249,7 +257,11 @@ class _Events:
             return
         code = self._named("country", some, "country")
         owner, when = self._owner[some], self._columns["timestamp"][some]
-        order = np.lexsort((self._names.rank(code), when, owner))
+        order = ordering_by(owner.view(np.uint64), when)
+        before, after = order[:-1], order[1:]
+        same = (owner[before] == owner[after]) & (when[before] == when[after])
+        if (same & (code[before] != code[after])).any():
+            order = np.lexsort((self._names.rank(code), when, owner))
         last = order[np.append(firsts(owner[order])[1:], True)]
         self.rows["country"][owner[last]] = code[last]
         self.rows["country_at"][owner[last]] = when[last]

@@ -58,7 +58,7 @@ RENEWED_DAYS = 90
 SWEEP, SWEEP_IDLE = 500, 20_000
 """Users written again at a flush because a day has begun: with and without new events."""
 DAYS_KEPT = 4
-FORMAT = "2"
+FORMAT = "3"
 PIECE = 16_384
 """Users whose records are made at once: more do not stay in the processor's cache on the way."""
 

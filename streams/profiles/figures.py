@@ -171,16 +171,16 @@ class Figures:
         places, hours = [], []
         for number, name in enumerate(names):
             some = np.flatnonzero(self.rows[name].any(axis=1))
-            counts = self.rows[name][some]
-            best = np.empty((len(counts), most), np.int64)
-            taken = np.empty((len(counts), most), bool)
-            everyone = np.arange(len(counts))
+            # Count and hour in one number, the earlier hour the larger; hour by hour in memory.
+            ranks = self.rows[name].T.take(some, axis=1).astype(np.uint32) << 5
+            ranks |= np.arange(23, -1, -1, dtype=np.uint32)[:, None]
+            best = np.empty((len(some), most), np.uint32)
             for nth in range(most):
-                best[:, nth] = hour = counts.argmax(axis=1)
-                taken[:, nth] = counts[everyone, hour] > 0
-                counts[everyone, hour] = 0
+                best[:, nth] = highest = ranks.max(axis=0)
+                ranks *= ranks != highest
+            taken = best >= 1 << 5
             places.append(some[taken.nonzero()[0]] + number * len(self.rows))
-            hours.append(best[taken])
+            hours.append(23 - (best[taken] & 31).astype(np.int64))
         return self._apart(np.concatenate(places), pl.Series(np.concatenate(hours)), len(names))
 
     def ranked(self, kind: str) -> tuple[Array, Array]:
@@ -232,7 +232,8 @@ def listed(place: Array, values: pl.Series, count: int) -> pl.Series:
         return lists
     at = np.full(count, len(starts))
     at[place[starts]] = np.arange(len(starts))
-    return lists.append(pl.Series([[]], dtype=lists.dtype))[at]
+    lists.append(pl.Series([[]], dtype=lists.dtype))
+    return lists.rechunk()[at]  # of one piece in a fifth of the time
 
 
 def _first_genre(of: Figures) -> pl.Series:

@@ -12,20 +12,26 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
+from streamgauge.schemas.errors import SchemaError
 from streamgauge.schemas.profile_columns import matrix, tag_sums
 from streamgauge.schemas.profile_records import FIELDS, UserDay
-from streamgauge.streams.metrics.keys import firsts
+from streamgauge.streams.metrics.keys import firsts, ordering_by
 from streamgauge.streams.metrics.runs import Run
 from streamgauge.streams.profiles import rows as profile
 from streamgauge.streams.profiles.figures import Figures, listed
 from streamgauge.streams.profiles.parts import Part
 from streamgauge.streams.profiles.profiles import Selection
-from streamgauge.streams.profiles.rows import COUNT, DAY_MS, FADING, NEVER, SUM
+from streamgauge.streams.profiles.rows import COUNT, DAY_MS, SUM
 from streamgauge.streams.profiles.tags import KINDS, PARTS, Names, code_of
 
 Array = np.ndarray
 
-_SAME = ("last_day", "days_before", "run_before", "epoch")
+_KEPT = {
+    "state": profile.span("last_day", "then"),
+    "sums": profile.span("sums", "sums"),
+    "counts": profile.span("counts", "counts"),
+}
+"""Of a row, what a record has as bytes."""
 _DAY = [field.name for field in dataclasses.fields(UserDay)]
 
 
@@ -93,26 +99,18 @@ def table(selection: Selection, at: Array, names: Names) -> pl.DataFrame:
 def record(selection: Selection, at: Array, names: Names, offset: Array) -> pl.DataFrame:
     """All fields; `offset`: through which source offset the profiles are."""
     rows = selection.rows
-    order = np.argsort(selection.place, kind="stable")
-    run, place = selection.tags.take(order), selection.place[order]
-    whole = {name: rows[name] for name in _SAME}
-    whole |= {"day_mask": rows["mask"].view(np.int64), "emitted_offset": offset}
+    run, place = selection.tags, selection.place
     made = [
-        *(column.alias(name) for name, column in _columns(whole, np.int64).items()),
-        *(_bytes(name, rows[name]) for name in ("counts", "sums", *_HOURS)),
-        _bytes("fading", np.concatenate([rows["now"], rows["then"]], axis=1)),
-        *(_time(name, rows[name]) for name in ("country_at", "sessions_through")),
+        *(_bytes(name, profile.raw(rows)[:, there]) for name, there in _KEPT.items()),
         listed(place, names.all(code_of(run.key)), len(rows)).alias("tags"),
         _tag_sums(run, place, len(rows)),
+        pl.Series("emitted_offset", offset),
     ]
     return readable(selection, at, names).hstack(made)
 
 
-_HOURS = ("hours", "watch_hours")
-
-
 def _bytes(name: str, values: Array) -> pl.Series:
-    flat = np.ascontiguousarray(values).view(np.uint8)
+    flat = np.ascontiguousarray(values)
     return pl.Series(name, flat).cast(pl.List(pl.UInt8)).cast(pl.Binary)
 
 
@@ -123,26 +121,20 @@ def _tag_sums(run: Run, place: Array, count: int) -> pl.Series:
     return pl.Series("tag_sums", parts, dtype=pl.Binary)
 
 
-def _time(name: str, values: Array) -> pl.Series:
-    return pl.Series(name, np.where(values == NEVER, 0, values)).set(
-        pl.Series(values == NEVER), None
-    )
-
-
 def restored(frame: pl.DataFrame, partition: int) -> Part:
     """The profiles of decoded records, of one partition."""
+    if frame["state"].null_count():
+        raise SchemaError(
+            "user-profiles has records of an older version, from which this one cannot go on: "
+            "read the events again under another --namespace"
+        )
     rows = profile.empty(frame.height)
     rows["partition"] = partition
-    for name in ("first_seen", "last_seen", *_SAME):
+    for name in ("first_seen", "last_seen"):
         rows[name] = frame[name].to_numpy()
     rows["told"] = frame["computed_at"].to_numpy() // DAY_MS
-    rows["mask"] = frame["day_mask"].to_numpy().view(np.uint64)
-    for name in ("counts", "sums", *_HOURS):
-        rows[name] = matrix(frame[name], rows[name].shape[1], rows[name].dtype.type)
-    fading = matrix(frame["fading"], 2 * len(FADING), np.int64)
-    rows["now"], rows["then"] = fading[:, : len(FADING)], fading[:, len(FADING) :]
-    for name in ("country_at", "sessions_through"):
-        rows[name] = frame[name].fill_null(NEVER).to_numpy()
+    for name, there in _KEPT.items():
+        profile.raw(rows)[:, there] = matrix(frame[name], there.stop - there.start, np.uint8)
     counts = frame["tags"].list.len().fill_null(0).to_numpy()
     texts, sums = frame["tags"].explode(empty_as_null=False), tag_sums(frame)
     known, codes = np.unique(texts.to_numpy(), return_inverse=True)
@@ -164,7 +156,7 @@ def days(selection: Selection, since: Array, names: Names) -> tuple[pl.DataFrame
     day, place = names.day(codes), selection.place
     mine = (names.kind(codes) == KINDS.index("day")) & (day >= since[place])
     mine = mine.nonzero()[0]
-    order = mine[np.lexsort((day[mine], place[mine]))]
+    order = mine[ordering_by(place[mine].view(np.uint64), day[mine])]
     place, day, codes = place[order], day[order], codes[order]
     now = selection.tags.columns[1][order]
     first = firsts(place)

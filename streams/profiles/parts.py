@@ -16,6 +16,7 @@ import polars as pl
 from streamgauge.streams import packing
 from streamgauge.streams.metrics.keys import combine, of_strings
 from streamgauge.streams.profiles import profiles
+from streamgauge.streams.profiles import rows as profile
 from streamgauge.streams.profiles.packed import Packed
 from streamgauge.streams.profiles.profiles import Selection, State
 from streamgauge.streams.profiles.tags import NO_TAGS, Names, code_of
@@ -98,7 +99,7 @@ def taken(state: State, part: Part, names: Names) -> State:
     """With these profiles in place of any that the users have."""
     if not len(part.rows):
         return state
-    rows = part.rows.copy()
+    rows = profile.copied(part.rows)
     slots = len(state.users) + np.arange(len(rows), dtype=np.uint32)
     rows["slot"] = slots
     rows["country"] = names.codes(text or "" for text in part.country)
@@ -110,7 +111,7 @@ def taken(state: State, part: Part, names: Names) -> State:
     if len(codes):
         tag |= codes[part.codes]
     return State(
-        rows=state.rows.put(known[order], Packed.of(rows[order]), len(rows) - len(there)),
+        rows=state.rows.put(known[order], Packed.of(rows.take(order)), len(rows) - len(there)),
         tags=state.tags.add(tag, *part.columns),
         users=pl.concat([state.users, part.users]),
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from streamgauge.streams.branch import Horizon
-from streamgauge.streams.metrics.keys import distinct, firsts
+from streamgauge.streams.metrics.keys import firsts, ordering
 from streamgauge.streams.metrics.runs import Run
 
 Array = np.ndarray
@@ -22,6 +22,7 @@ PENDING: tuple[type, ...] = (np.int32, np.int64, np.int64, np.int64)
 NOTHING = Run(key=np.zeros(0, np.uint64), columns=tuple(np.zeros(0, d) for d in PENDING))
 AT_ONCE = -1
 """In place of the offset of what is urgent in any case."""
+_NEVER = int(np.iinfo(np.int64).max)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,15 +38,17 @@ class Pending:
         return len(self.runs)
 
     def with_run(self, run: Run) -> Pending:
+        if not len(run.key):
+            return self
         partition, offset, time, _ = run.columns
-        least = dict(self.least)
-        for number in distinct(partition).tolist():
-            mine = partition == number
-            first, earliest = int(offset[mine].min()), int(time[mine].min())
-            if number in least:
-                first, earliest = min(first, least[number][0]), min(earliest, least[number][1])
-            least[number] = first, earliest
-        return Pending(runs=(*self.runs, run) if len(run.key) else self.runs, least=least)
+        least, numbers = dict(self.least), int(partition.max()) + 1
+        first, earliest = np.full((2, numbers), _NEVER)
+        np.minimum.at(first, partition, offset)
+        np.minimum.at(earliest, partition, time)
+        for number in np.bincount(partition).nonzero()[0].tolist():
+            some, time_ = least.get(number, (_NEVER, _NEVER))
+            least[number] = min(int(first[number]), some), min(int(earliest[number]), time_)
+        return Pending(runs=(*self.runs, run), least=least)
 
     def has_urgent(self, horizons: Mapping[int, Horizon]) -> bool:
         """Whether `urgent_of` finds any."""
@@ -74,7 +77,7 @@ def joined(pending: Iterable[Run]) -> Run:
     if len(runs) == 2:
         return runs[1]
     key = np.concatenate([run.key for run in runs])
-    order = np.argsort(key, kind="stable")
+    order = ordering(key)
     sorted_ = [np.concatenate([run.columns[n] for run in runs])[order] for n in range(4)]
     starts = firsts(key[order]).nonzero()[0]
     if not len(starts):

@@ -18,7 +18,7 @@ from streamgauge.streams.profiles import rows as profile
 from streamgauge.streams.profiles import tags
 from streamgauge.streams.profiles.digest import Digest
 from streamgauge.streams.profiles.packed import Packed
-from streamgauge.streams.profiles.rows import COUNT, DAY_MS, ROW, SUM
+from streamgauge.streams.profiles.rows import COUNT, DAY_MS, SUM
 from streamgauge.streams.profiles.table import Table
 from streamgauge.streams.profiles.tags import NO_TAGS, Names
 
@@ -60,7 +60,7 @@ class Selection:
     rows: Array
     users: pl.Series
     place: Array
-    """Of each tag: whose it is."""
+    """Of each tag, in order: whose it is."""
     tags: Run
 
 
@@ -69,29 +69,24 @@ def step(state: State, digest: Digest, names: Names) -> State:
     if not len(digest.key):
         return state
     place, users = state.rows.places(digest.key), state.users
+    packed, there = state.rows.found(place)
     new = (place < 0).nonzero()[0]
-    slot = np.empty(len(place), np.uint32)
+    slot = packed.field("slot")[there]
     slot[new] = len(users) + np.arange(len(new))
     if len(new):
         news = digest.user_key if len(new) == len(place) else digest.user_key[new]
         users = pl.concat([users, news], rechunk=False)
         users = users.rechunk() if users.n_chunks() > _CHUNKS else users
-    packed = []
+    after = []
     for first in range(0, len(place), _BLOCK):
         part = slice(first, first + _BLOCK)
-        rows = digest.rows[part].copy()
-        known = (place[part] >= 0).nonzero()[0]
-        if len(known):
-            before = state.rows.rows(place[part][known])
-            slot[part][known] = before["slot"]
-            raw = profile.raw(rows)  # rows by their bytes, for numpy copies field by field
-            after = profile.added(before, raw[known].view(ROW)[:, 0], names.texts)
-            raw[known] = profile.raw(after)
-        rows["slot"] = slot[part]
-        packed.append(Packed.of(rows))
+        delta = digest.rows[part]
+        rows = profile.added(packed.rows(there[part]), delta, names.texts)
+        rows["slot"], rows["partition"] = slot[part], delta["partition"]
+        after.append(Packed.of(rows))
     added = _tag_rows(digest.tags, slot)
     return State(
-        rows=state.rows.put(digest.key, Packed.together(packed), len(new)),
+        rows=state.rows.put(digest.key, Packed.together(after), len(new)),
         tags=state.tags.add(added.key, *added.columns),
         users=users,
     )
@@ -127,7 +122,8 @@ def with_sessions(state: State, finals: Finals, names: Names) -> tuple[State, Ar
     day = start // DAY_MS
     codes = [names.of_days(what, day) for what in ("sessions", "ms")]
     added = tags.gathered(
-        np.tile(owner.astype(np.uint64) << np.uint64(32), 2) | np.concatenate(codes),
+        np.tile(owner, 2),
+        np.concatenate(codes),
         np.zeros(2 * len(owner)),
         np.concatenate([np.ones(len(owner), np.int64), duration]),
     )
@@ -145,14 +141,13 @@ def with_sessions(state: State, finals: Finals, names: Names) -> tuple[State, Ar
 def select(state: State, keys: Array, *, with_tags: bool = True) -> Selection:
     """The profiles of these keys (sorted, each once) that there are."""
     which, rows = state.rows.find(keys)
-    by_slot = ordering(rows["slot"].astype(np.uint64))
-    wanted = rows["slot"][by_slot] if with_tags else rows["slot"][:0]
-    place, run = tags.of_slots(state.tags, wanted)
+    slots = rows["slot"]
+    run = tags.of_slots(state.tags, slots if with_tags else slots[:0])
     return Selection(
         key=keys[which],
         rows=rows,
-        users=state.users[rows["slot"]],
-        place=by_slot[place],
+        users=state.users[slots],
+        place=(run.key >> np.uint64(32)).view(np.int64),
         tags=run,
     )
 

@@ -1,7 +1,7 @@
 """Rows by key of which the newest counts: written once where they are, found by an index.
 
 A row is copied about twice in its life (`chunks.py`), not once a merge. Once rows of no use are
-half as many as the others, those that count are written anew.
+as many as the others, those that count are written anew.
 
 Upstream: `profiles.py`. Invariant: never changed in place; whoever keeps the old one has it.
 """
@@ -23,6 +23,7 @@ from streamgauge.streams.tiers import appended
 Array = np.ndarray
 
 _FEW = 20_000
+_EMPTY = Packed.of(profile.empty(1))
 NO_PLACES = Runs(dtypes=(np.int64,), fold=newest)
 
 
@@ -60,7 +61,7 @@ class Table:
             chunks=appended(self.chunks, rows, Packed.together, FAN),
             count=self.count + new,
         )
-        return table.compacted() if len(table) > 1.5 * table.count + _FEW else table
+        return table.compacted() if len(table) > 2 * table.count + _FEW else table
 
     def compacted(self) -> Table:
         """Without rows of no use."""
@@ -94,3 +95,13 @@ class Table:
             chunk, there = found[0]
             return chunk.rows(there)
         return Packed.gathered(found).rows(back)
+
+    def found(self, places: Array) -> tuple[Packed, Array]:
+        """Some rows at rest, and where among them those at these positions are; an empty one for
+        the position -1."""
+        known = (places >= 0).nonzero()[0]
+        parts, back = located(self.chunks, places[known])
+        packed = Packed.gathered([*parts, (_EMPTY, np.zeros(1, np.int64))])
+        there = np.full(len(places), len(packed) - 1)
+        there[known] = np.arange(len(known)) if back is None else back
+        return packed, there

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import polars as pl
 
-from streamgauge.streams.metrics.keys import firsts
-from streamgauge.streams.metrics.runs import Columns, Run, Runs, spread
+from streamgauge.streams.metrics.keys import firsts, ordering
+from streamgauge.streams.metrics.runs import Columns, Run, Runs, concatenated, spread
 
 Array = np.ndarray
 
@@ -158,33 +158,32 @@ def summed(run: Run) -> Run:
 NO_TAGS = Runs(dtypes=(np.int32, np.int64, np.int64), fold=summed)
 
 
-def gathered(key: Array, epoch: Array, now: Array) -> Run:
-    """New rows, each key once."""
-    order = np.argsort(key, kind="stable")
+def gathered(owner: Array, code: Array, epoch: Array, now: Array) -> Run:
+    """New rows, each key once: owner << 32 | code."""
     columns = (epoch.astype(np.int32, copy=False), now, np.zeros(len(now), np.int64))
-    return summed(Run(key=key, columns=columns).take(order))
+    return _in_order(owner.astype(np.uint64), code.astype(np.uint64), columns)
 
 
-def of_slots(table: Runs, slots: Array) -> tuple[Array, Run]:
-    """All rows of users (sorted slots, each once): whose each is, by place; sorted by key."""
-    low = slots.astype(np.uint64) << np.uint64(32)
-    keys = [np.zeros(0, np.uint64)]
-    columns: list[Columns] = [tuple(np.zeros(0, dtype) for dtype in table.dtypes)]
+def of_slots(table: Runs, slots: Array) -> Run:
+    """All rows of users (slots, each once), by the users' places: place << 32 | code."""
+    by_slot = ordering(slots.astype(np.uint64))
+    low = slots[by_slot].astype(np.uint64) << np.uint64(32)
+    places, runs = [by_slot[:0]], [Run(key=low[:0], columns=table.nothing())]
     for run in table.runs:
         start = np.searchsorted(run.key, low)
         count = np.searchsorted(run.key, low + np.uint64(2**32)) - start
-        part = run.take(spread(start, count)[1])
-        keys.append(part.key)
-        columns.append(part.columns)
-    key = np.concatenate(keys)
-    order = np.argsort(key, kind="stable")
-    together = tuple(np.concatenate(some)[order] for some in zip(*columns, strict=True))
-    run = (
-        summed(Run(key=key[order], columns=together))
-        if len(key)
-        else Run(key=key, columns=together)
-    )
-    return np.searchsorted(slots, run.key >> np.uint64(32)), run
+        which, index = spread(start, count)
+        places.append(by_slot[which])
+        runs.append(run.take(index))
+    found = concatenated(runs)
+    return _in_order(np.concatenate(places).view(np.uint64), code_of(found.key), found.columns)
+
+
+def _in_order(owner: Array, code: Array, columns: Columns) -> Run:
+    bits = np.uint64(int(code.max(initial=0)).bit_length())
+    order = ordering(owner << bits | code)  # in few bits, which are sorted faster
+    key = owner << np.uint64(32) | code
+    return summed(Run(key=key, columns=columns).take(order))
 
 
 def without_days(table: Runs, names: Names, before: int) -> Runs:

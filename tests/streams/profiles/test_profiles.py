@@ -97,6 +97,18 @@ def test_what_fades_is_half_after_eight_days(day: int) -> None:
     assert profile.faded(added, 0, epoch, days + 8) == 0.5
 
 
+@pytest.mark.parametrize("count", [5, 40_000, 65_530])
+def test_hours_stop_where_they_are_full_and_leave_others_alone(count: int) -> None:
+    one, two = profile.empty(2), profile.empty(2)
+    one["hours"][:, 3:6] = count, 7, 65_535
+    two["hours"][:, 3:6] = 30_000, 1, 1
+    two["watch_hours"][1, 0] = 9
+    hours = profile.added(one, two, [""])["hours"]
+    assert hours[:, 3:6].tolist() == [[min(count + 30_000, 65_535), 8, 65_535]] * 2
+    assert not hours[:, 6:].any()
+    assert profile.added(one, two, [""])["watch_hours"][1, :2].tolist() == [9, 0]
+
+
 def test_names_that_say_nothing_are_none() -> None:
     state, names = folded([{"user_id": "ann", "event_type": "page_view", "timestamp": DAY}])
     row = records(state, names, {"ann"}, 1)["ann"]
