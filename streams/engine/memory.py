@@ -18,14 +18,14 @@ def ignore_messages() -> None:
 def bound() -> None:
     """Keep what arrays of a batch held for the next batch, return what greater ones held.
 
-    A mapping of its own costs a page fault for each 4 KB: where every array of more than 256 KB had
-    one, a replay took 7 % more CPU on a quiet machine, and a third more on a crowded one, for a
-    tenth less memory. But glibc raises the threshold to 32 MB by itself and keeps what was freed,
-    in a heap for each thread: 600 MB at the end of a replay of a million events, against 340. From
-    4 MB on, numpy asks for huge pages, and a mapping costs little.
+    A mapping of its own has to be cleared, with a page fault for each 4 KB or 2 MB: where every
+    array of more than 256 KB had one, a replay took 7 % more CPU on a quiet machine, and a third
+    more on a crowded one; from 4 MB on, as the rows of a batch have, 6 % more. But glibc raises the
+    threshold by itself and keeps what was freed, in a heap for each thread: 600 MB at the end of a
+    replay of a million events, against 340 with one heap that is trimmed.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 4 << 20)
+        mallopt(M_MMAP_THRESHOLD, 16 << 20)
         mallopt(M_TRIM_THRESHOLD, 64 << 20)
         mallopt(M_ARENA_MAX, 1)

@@ -75,14 +75,20 @@ _ONE = np.uint64(1)
 
 def empty(count: int) -> Array:
     """Profiles without events: what adds nothing."""
-    rows = np.zeros(count, ROW)
-    rows["first_seen"] = -NEVER
+    return np.repeat(_NOTHING, count, axis=0).view(ROW)[:, 0]
+
+
+def _nothing() -> Array:
+    row = np.zeros(1, ROW)
+    row["first_seen"] = -NEVER
     for name in ("last_seen", "country_at", "sessions_through"):
-        rows[name] = NEVER
-    for name in ("last_day", "told"):
-        rows[name] = -1
-    rows["epoch"] = -1
-    return rows
+        row[name] = NEVER
+    for name in ("last_day", "told", "epoch"):
+        row[name] = -1
+    return row.view(np.uint64).reshape(1, -1)
+
+
+_NOTHING = _nothing()
 
 
 def raw(rows: Array) -> Array:
