@@ -17,7 +17,8 @@ CASES = (
     ("all each-half", "sessions, profiles, segments over two workers", 2, 4),
 )
 """What is computed and when it is written, by how many workers, and how often each user comes: a
-worker that catches up holds a profile back for a minute, about eleven events of each of a million users."""
+worker that catches up holds profiles back for a minute, eleven events of each of a million users.
+"""
 USERS, GOAL_US, GOAL_MB = 1_000_000, 6, 1_500
 
 

@@ -14,7 +14,6 @@ Upstream: `users.py`, which goes through a batch round by round. Downstream: the
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -59,6 +58,8 @@ SWEEP, SWEEP_IDLE = 500, 20_000
 """Users written again at a flush because a day has begun: with and without new events."""
 DAYS_KEPT = 4
 FORMAT = "3"
+_WAITING = ("user", "offset", "time", "day")
+"""Of those whose record is behind: columns of a snapshot."""
 PIECE = 16_384
 """Users whose records are made at once: more do not stay in the processor's cache on the way."""
 
@@ -405,43 +406,44 @@ class Profiles:
         stable, names = self._stable, self._names
 
         def of(partition: int) -> bytes:
-            pending = joined(stable.pending.runs)
-            pending = pending.take((pending.columns[0] == partition).nonzero()[0])
+            mine = [
+                run.take((run.columns[0] == partition).nonzero()[0]) for run in stable.pending.runs
+            ]
+            pending = joined(mine)
             selected = profiles.select(stable.profiles, pending.key, with_tags=False)
+            waiting = dict(zip(_WAITING, (selected.users, *pending.columns[1:]), strict=True))
+            frames = {
+                "pending": pl.DataFrame(waiting),
+                "links": links.table(stable.links, partition),
+            }
             swept = stable.swept.get(partition, -1)
             sweep = any(p == partition for p, _ in stable.sweep)
             head = {
                 "offset": stable.offsets.get(partition, -1),
                 "watermark": stable.watermarks.get(partition),
                 "swept": swept - sweep,  # whoever is left is written with everybody
-                "pending": [
-                    selected.users.to_list(),
-                    *(column.tolist() for column in pending.columns[1:]),
-                ],
-                "links": links.table(stable.links, partition).to_dict(as_series=False),
             }
             part = parts.of_partition(stable.profiles, partition, names)
-            return packing.together([json.dumps(head).encode(), part.to_bytes()])
+            return packing.together([packing.packed(frames, head), part.to_bytes()])
 
         return of
 
     def load(self, partition: int, snapshot: memoryview) -> bool:
         """Take up a snapshot instead of the changelogs' rows."""
-        text, profiles_ = packing.apart(snapshot)
-        head, part = json.loads(bytes(text)), parts.Part.of_bytes(profiles_)
-        users, offsets, times, days = head["pending"]
-        names = pl.Series(users, dtype=pl.String)
+        first, profiles_ = packing.apart(snapshot)
+        frames, head = packing.unpacked(first)
+        part = parts.Part.of_bytes(profiles_)
+        users, *said = frames["pending"].get_columns()
         place = np.full(len(users), partition, np.int32)
-        said = [np.array(some, np.int64) for some in (offsets, times, days)]
-        run = Run(key=combine(of_strings(names), place), columns=(place, *said))
+        columns = (place, *(column.to_numpy() for column in said))
+        run = Run(key=combine(of_strings(users), place), columns=columns)
         pending = run.take(np.argsort(run.key))
         state = self._state
         watermark, swept = head["watermark"], head["swept"]
-        pairs = pl.DataFrame(head["links"], schema=links.SCHEMA)
         self._state = replace(
             state,
             profiles=parts.taken(state.profiles, part, self._names),
-            links=links.restored(state.links, pairs, partition),
+            links=links.restored(state.links, frames["links"], partition),
             pending=state.pending.with_run(pending),
             offsets={**state.offsets, partition: head["offset"]},
             watermarks=state.watermarks
