@@ -46,8 +46,9 @@ class Pending:
         np.minimum.at(first, partition, offset)
         np.minimum.at(earliest, partition, time)
         for number in np.bincount(partition).nonzero()[0].tolist():
-            some, time_ = least.get(number, (_NEVER, _NEVER))
-            least[number] = min(int(first[number]), some), min(int(earliest[number]), time_)
+            before = least.get(number, (_NEVER, _NEVER))
+            now = int(first[number]), int(earliest[number])
+            least[number] = min(before[0], now[0]), min(before[1], now[1])
         return Pending(runs=(*self.runs, run), least=least)
 
     def has_urgent(self, horizons: Mapping[int, Horizon]) -> bool:
