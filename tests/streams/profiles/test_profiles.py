@@ -7,16 +7,18 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamgauge.cli.verify.profiles import ProfileFold
+from streamgauge.schemas.errors import SchemaError
 from streamgauge.schemas.profile_fields import PROFILE_FIELDS
 from streamgauge.streams.profiles import rows as profile
 from streamgauge.streams.profiles.digest import keys, of_events
 from streamgauge.streams.profiles.figures import columns
-from streamgauge.streams.profiles.outputs import table
+from streamgauge.streams.profiles.outputs import restored, table
 from streamgauge.streams.profiles.profiles import State, select, step
 from streamgauge.streams.profiles.tags import Names
 from tests.streams.profiles.conftest import DAY, event, frame
@@ -114,6 +116,11 @@ def test_names_that_say_nothing_are_none() -> None:
     row = records(state, names, {"ann"}, 1)["ann"]
     assert row["preferred_genres"] == [] and row["country"] is None
     assert row["dropout_risk"] is None and row["preferred_device"] is None
+
+
+def test_records_of_an_older_version_are_not_taken_for_profiles() -> None:
+    with pytest.raises(SchemaError, match=r"older version.*--namespace"):
+        restored(pl.DataFrame({"user_id": ["ann"], "state": [None]}), 0)
 
 
 def test_every_field_that_rules_can_read_is_computed() -> None:
