@@ -20,9 +20,9 @@ def bound() -> None:
 
     A mapping of its own has to be cleared, with a page fault for each 4 KB or 2 MB: where every
     array of more than 256 KB had one, a replay took 7 % more CPU on a quiet machine, and a third
-    more on a crowded one; from 4 MB on, as the rows of a batch have, 6 % more. But glibc raises the
-    threshold by itself and keeps what was freed, in a heap for each thread: 600 MB at the end of a
-    replay of a million events, against 340 with one heap that is trimmed.
+    more on a crowded one; from 4 MB on, as the rows of a batch have, profiles took 5 % more. But
+    glibc raises the threshold by itself and keeps what was freed, in a heap for each thread: 600 MB
+    at the end of a replay of a million events, against 340 with one heap that is trimmed.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
