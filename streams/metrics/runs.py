@@ -117,9 +117,8 @@ class Runs:
                 index = low
             else:
                 counts = np.searchsorted(run.key, asked, side="right") - low
-                which.append(np.repeat(hits, counts))
-                ends = np.cumsum(counts)
-                index = np.arange(ends[-1]) + np.repeat(low - ends + counts, counts)
+                of, index = spread(low, counts)
+                which.append(hits[of])
             found.append(tuple(column.take(index) for column in run.columns))
         if len(which) == 2:
             return which[1], found[1]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from streamgauge.streams.metrics.keys import among, combine, firsts, of_strings, ordering
+from streamgauge.streams.metrics.keys import combine, firsts, of_strings, ordering, ordering_by
 from streamgauge.streams.metrics.runs import Run
 from streamgauge.streams.profiles import rows as profile
 from streamgauge.streams.profiles.columns import NULL, NUMBERS, TEXTS, Columns
@@ -166,7 +166,7 @@ class _Events:
         everything = np.arange(len(owner))
         self._fade("activity", everything, POINTS_OF[kind, action])
         self._devices()
-        self._country(order)
+        self._country()
         self._playback(kind, action, hour)
         self._learning(kind, action)
         self._tasks(kind, action)
@@ -251,21 +251,16 @@ class _Events:
             code = self._named("quality", shown, "device_type", "quality")
             self._tag(shown, code, ones[: len(shown)])
 
-    def _country(self, order: Array) -> None:
-        said = np.zeros(len(order), bool)
-        said[self._columns.said("country")] = True
-        some = order[said[order]]
+    def _country(self) -> None:
+        some = self._columns.said("country")
         if not len(some):
             return
         code = self._named("country", some, "country")
         owner, when = self._owner[some], self._columns["timestamp"][some]
-        last = np.append(firsts(owner)[1:], True)
-        tied = (when[1:] == when[:-1]) & (code[1:] != code[:-1])
-        wrong = ~last[:-1] & ((when[1:] < when[:-1]) | tied)
-        if wrong.any():
-            mine = among(owner, owner[1:][wrong]).nonzero()[0]
-            by_time = np.lexsort((self._names.rank(code[mine]), when[mine], owner[mine]))
-            when[mine], code[mine] = when[mine[by_time]], code[mine[by_time]]
+        rank = self._names.rank(code)
+        time_and_name = when * (rank.max() + 1) + rank
+        order = ordering_by(owner.view(np.uint64), time_and_name)
+        last = order[np.append(firsts(owner[order])[1:], True)]
         self.rows["country"][owner[last]] = code[last]
         self.rows["country_at"][owner[last]] = when[last]
 

@@ -58,8 +58,6 @@ SWEEP, SWEEP_IDLE = 500, 20_000
 """Users written again at a flush because a day has begun: with and without new events."""
 DAYS_KEPT = 4
 FORMAT = "3"
-_WAITING = ("user", "offset", "time", "day")
-"""Of those whose record is behind: columns of a snapshot."""
 PIECE = 16_384
 """Users whose records are made at once: more do not stay in the processor's cache on the way."""
 
@@ -411,9 +409,10 @@ class Profiles:
             ]
             pending = joined(mine)
             selected = profiles.select(stable.profiles, pending.key, with_tags=False)
-            waiting = dict(zip(_WAITING, (selected.users, *pending.columns[1:]), strict=True))
+            _, offset, time, day = pending.columns
+            who = {"user": selected.users, "offset": offset, "time": time, "day": day}
             frames = {
-                "pending": pl.DataFrame(waiting),
+                "pending": pl.DataFrame(who),
                 "links": links.table(stable.links, partition),
             }
             swept = stable.swept.get(partition, -1)

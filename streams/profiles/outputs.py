@@ -110,8 +110,7 @@ def record(selection: Selection, at: Array, names: Names, offset: Array) -> pl.D
 
 
 def _bytes(name: str, values: Array) -> pl.Series:
-    flat = np.ascontiguousarray(values)
-    return pl.Series(name, flat).cast(pl.List(pl.UInt8)).cast(pl.Binary)
+    return pl.Series(name, np.ascontiguousarray(values)).cast(pl.List(pl.UInt8)).cast(pl.Binary)
 
 
 def _tag_sums(run: Run, place: Array, count: int) -> pl.Series:

@@ -16,14 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamgauge.streams.profiles import rows as profile
-from streamgauge.streams.profiles.rows import ROW
+from streamgauge.streams.profiles.rows import ROW, WIDTH
 
 Array = np.ndarray
 
-_WIDTH = ROW.itemsize // 8
-_EMPTY = profile.empty(1).view(np.uint64)
+_EMPTY = profile.words(profile.empty(1))[0]
 _BLOCK = 2048
-if ROW.itemsize % 8 or _WIDTH > 64:
+if ROW.itemsize % 8 or WIDTH > 64:
     raise AssertionError(f"a row of {ROW.itemsize} bytes is not up to 64 words")
 
 
@@ -45,20 +44,20 @@ class Packed:
         marks, words = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
         for first in range(0, len(rows), _BLOCK):  # as much as the processor's cache takes
             block = np.ascontiguousarray(rows[first : first + _BLOCK])
-            raw = block.view(np.uint64).reshape(len(block), _WIDTH) ^ _EMPTY
+            raw = profile.words(block) ^ _EMPTY
             differs = np.zeros((len(raw), 64), bool)
-            np.not_equal(raw, 0, out=differs[:, :_WIDTH])
+            np.not_equal(raw, 0, out=differs[:, :WIDTH])
             marks.append(np.packbits(differs).view(np.uint64))
-            words.append(raw.reshape(-1).take(np.flatnonzero(differs[:, :_WIDTH])))
+            words.append(raw.reshape(-1).take(np.flatnonzero(differs[:, :WIDTH])))
         return Packed.placed(np.concatenate(marks), np.concatenate(words))
 
     def rows(self, places: Array) -> Array:
         """These rows, whole again."""
-        raw = np.zeros((len(places), _WIDTH), np.uint64)
+        raw = np.zeros((len(places), WIDTH), np.uint64)
         for first in range(0, len(places), _BLOCK):
             some = places[first : first + _BLOCK]
             marks, words = self._of(some)
-            bits = np.unpackbits(marks.view(np.uint8)).reshape(-1, 64)[:, :_WIDTH].view(bool)
+            bits = np.unpackbits(marks.view(np.uint8)).reshape(-1, 64)[:, :WIDTH].view(bool)
             block = raw[first : first + _BLOCK]
             block.reshape(-1)[np.flatnonzero(bits)] = words  # a quarter of what a mask costs
             block ^= _EMPTY

@@ -13,7 +13,7 @@ import numpy as np
 
 from streamgauge.streams.branch import Horizon
 from streamgauge.streams.metrics.keys import firsts, ordering
-from streamgauge.streams.metrics.runs import Run
+from streamgauge.streams.metrics.runs import Run, concatenated
 
 Array = np.ndarray
 
@@ -77,18 +77,12 @@ def joined(pending: Iterable[Run]) -> Run:
     runs = [NOTHING, *pending]
     if len(runs) == 2:
         return runs[1]
-    key = np.concatenate([run.key for run in runs])
-    order = ordering(key)
-    sorted_ = [np.concatenate([run.columns[n] for run in runs])[order] for n in range(4)]
-    starts = firsts(key[order]).nonzero()[0]
+    run = concatenated(runs)
+    run = run.take(ordering(run.key))
+    starts = firsts(run.key).nonzero()[0]
     if not len(starts):
         return NOTHING
     return Run(
-        key=key[order][starts],
-        columns=tuple(_least(column, starts) for column in sorted_),
+        key=run.key[starts],
+        columns=tuple(np.minimum.reduceat(column, starts) for column in run.columns),
     )
-
-
-def _least(column: Array, starts: Array) -> Array:
-    least: Array = np.minimum.reduceat(column, starts)
-    return least

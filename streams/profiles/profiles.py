@@ -71,7 +71,7 @@ def step(state: State, digest: Digest, names: Names) -> State:
     place, users = state.rows.places(digest.key), state.users
     packed, there = state.rows.found(place)
     new = (place < 0).nonzero()[0]
-    slot = packed.field("slot")[there]
+    slot = np.empty(len(place), np.uint32)
     slot[new] = len(users) + np.arange(len(new))
     if len(new):
         news = digest.user_key if len(new) == len(place) else digest.user_key[new]
@@ -82,6 +82,7 @@ def step(state: State, digest: Digest, names: Names) -> State:
         part = slice(first, first + _BLOCK)
         delta = digest.rows[part]
         rows = profile.added(packed.rows(there[part]), delta, names.texts)
+        slot[part] = np.where(place[part] < 0, slot[part], rows["slot"])
         rows["slot"], rows["partition"] = slot[part], delta["partition"]
         after.append(Packed.of(rows))
     added = _tag_rows(digest.tags, slot)

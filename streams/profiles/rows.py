@@ -64,6 +64,8 @@ def span(first: str, last: str, size: int = 1) -> slice:
 
 
 _WORD = 8
+WIDTH = ROW.itemsize // _WORD
+"""Words of a row."""
 _HOURS = span("hours", "watch_hours", _WORD)
 _HIGH = np.uint64(0x8000_8000_8000_8000)
 """The highest bit of the counts of four hours: where none has it, they add up within a word."""
@@ -85,10 +87,7 @@ def _nothing() -> Array:
         row[name] = NEVER
     for name in ("last_day", "told", "epoch"):
         row[name] = -1
-    return row.view(np.uint64).reshape(1, -1)
-
-
-_NOTHING = _nothing()
+    return words(row)
 
 
 def raw(rows: Array) -> Array:
@@ -96,8 +95,12 @@ def raw(rows: Array) -> Array:
     return rows.view(np.uint8).reshape(len(rows), ROW.itemsize)
 
 
-def _words(rows: Array) -> Array:
-    return rows.view(np.uint64).reshape(len(rows), ROW.itemsize // _WORD)
+def words(rows: Array) -> Array:
+    """The words (8 bytes) of rows, which lie side by side."""
+    return rows.view(np.uint64).reshape(len(rows), WIDTH)
+
+
+_NOTHING = _nothing()
 
 
 def copied(rows: Array) -> Array:
@@ -115,14 +118,14 @@ def added(one: Array, two: Array, texts: Sequence[str]) -> Array:
 
 
 def _add(rows: Array, one: Array, two: Array, texts: Sequence[str]) -> None:
-    words = _words(one), _words(two)
-    np.add(*words, out=_words(rows))  # all of it at once; then anew what is no sum
+    both = words(one), words(two)
+    np.add(*both, out=words(rows))  # all of it at once; then anew what is no sum
     for name in ("slot", "partition"):
         rows[name] = one[name]
     rows["first_seen"] = np.minimum(one["first_seen"], two["first_seen"])
     for name in ("last_seen", "sessions_through", "told"):
         rows[name] = np.maximum(one[name], two[name])
-    if any((np.bitwise_or.reduce(some)[_HOURS] & _HIGH).any() for some in words):
+    if any((np.bitwise_or.reduce(some)[_HOURS] & _HIGH).any() for some in both):
         for name in ("hours", "watch_hours"):
             total = one[name].astype(np.uint32) + two[name]
             rows[name] = np.minimum(total, 65_535)

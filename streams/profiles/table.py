@@ -88,19 +88,16 @@ class Table:
 
     def rows(self, places: Array) -> Array:
         """The rows at these positions."""
-        found, back = located(self.chunks, places)
-        if not found:
-            return profile.empty(0)
-        if back is None:
-            chunk, there = found[0]
-            return chunk.rows(there)
-        return Packed.gathered(found).rows(back)
+        packed, there = self.found(places)
+        return packed.rows(there)
 
     def found(self, places: Array) -> tuple[Packed, Array]:
         """Some rows at rest, and where among them those at these positions are; an empty one for
         the position -1."""
         known = (places >= 0).nonzero()[0]
         parts, back = located(self.chunks, places[known])
+        if back is None and len(known) == len(places):
+            return parts[0]
         packed = Packed.gathered([*parts, (_EMPTY, np.zeros(1, np.int64))])
         there = np.full(len(places), len(packed) - 1)
         there[known] = np.arange(len(known)) if back is None else back
