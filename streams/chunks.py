@@ -61,10 +61,9 @@ def looked_up(index: Runs, keys: Array, nothing: int) -> Columns:
     """What the index has of these keys, or `nothing` of those that it does not have."""
     found = tuple(np.full(len(keys), nothing, dtype) for dtype in index.dtypes)
     for run in index.runs:  # newer ones are in later runs, each key once in each
-        at = np.searchsorted(run.key, keys)
-        at[at == len(run)] = 0
-        here = (run.key.take(at) == keys).nonzero()[0]
-        at = at[here]
+        at, there = run.search(keys)
+        here = there.nonzero()[0]
+        at = at.take(here)
         for values, column in zip(found, run.columns, strict=True):
             values[here] = column.take(at)
     return found

@@ -5,6 +5,8 @@ With a million live keys two of them collide with probability 3e-8.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import polars as pl
 
@@ -16,6 +18,8 @@ _M1, _M2, _GOLDEN = (
     np.uint64(0x9E3779B97F4A7C15),
 )
 _MANY = 4_000
+_CROWDED = 32
+"""Keys in a bucket, with which buckets help no more."""
 _S30, _S27, _S31 = np.uint64(30), np.uint64(27), np.uint64(31)
 
 
@@ -55,13 +59,15 @@ def ordering(key: Array) -> Array:
     the place, others give their lowest bits, and hashes hardly ever differ in nothing else.
     """
     count = len(key)
-    if count < _MANY:
+    if count < _MANY or key.dtype != np.uint64:
         return np.argsort(key, kind="stable")
     bits = (count - 1).bit_length()
     low = np.uint64((1 << bits) - 1)
     words = key & ~low if int(key.max()) >> (64 - bits) else key << np.uint64(bits)
     words |= np.arange(count, dtype=np.uint64)
-    found: Array = (pl.Series(words).sort().to_numpy() & low).view(np.int64)
+    words.sort()
+    words &= low
+    found: Array = words.view(np.int64)
     ordered = key.take(found)
     if (ordered[1:] < ordered[:-1]).any():
         return np.argsort(key, kind="stable")
@@ -110,7 +116,50 @@ def among(values: Array, known: Array) -> Array:
     """Which of the values are among these, which are sorted."""
     if not len(known):
         return np.zeros(len(values), bool)
-    at = np.searchsorted(known, values)
-    at[at == len(known)] = 0
-    found: Array = known.take(at) == values
+    at = Buckets.of(known).places(values) if len(values) > _MANY else known.searchsorted(values)
+    found: Array = known.take(at, mode="clip") == values
     return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Buckets:
+    """Sorted keys, and where those with the same first bits begin.
+
+    Hashes are spread evenly: with more buckets than keys, a key lies where its bucket begins or
+    next to it. That takes 5 to 10 ns a key in any order, a binary search 80 to 300 (15 to 40 where
+    those that are asked for are sorted). Keys that are spread otherwise are searched.
+    """
+
+    known: Array
+    starts: Array | None
+    shift: int = 0
+
+    @staticmethod
+    def of(known: Array) -> Buckets:
+        """Of sorted 64-bit keys."""
+        bits = len(known).bit_length()
+        shift = 64 - bits
+        if known.dtype != np.uint64 or bits < 2:
+            return Buckets(known=known, starts=None)
+        counts = np.bincount((known >> np.uint64(shift)).view(np.int64), minlength=1 << bits)
+        if counts.max() > _CROWDED:
+            return Buckets(known=known, starts=None)
+        starts = np.zeros(len(counts), np.int32)
+        np.cumsum(counts[:-1], out=starts[1:])
+        return Buckets(known=known, starts=starts, shift=shift)
+
+    def places(self, keys: Array) -> Array:
+        """Of each key the first place whose key is not less, as `np.searchsorted`."""
+        known = self.known
+        if self.starts is None:
+            return known.searchsorted(keys)
+        bucket = (keys >> np.uint64(self.shift)).view(np.int64)
+        place = self.starts.take(bucket).astype(np.int64)
+        for _ in range(2):
+            short = (known.take(place, mode="clip") < keys).nonzero()[0]
+            if not len(short):
+                return place
+            place[short] += 1
+        short = (known.take(place, mode="clip") < keys).nonzero()[0]
+        place[short] = known.searchsorted(keys.take(short))
+        return place

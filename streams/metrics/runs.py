@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from streamgauge.streams.metrics.keys import among
+from streamgauge.streams.metrics.keys import Buckets, ordering
 from streamgauge.streams.tiers import appended
 
 Array = np.ndarray
@@ -35,6 +36,17 @@ class Run:
 
     def __len__(self) -> int:
         return len(self.key)
+
+    @cached_property
+    def buckets(self) -> Buckets:
+        """For looking up keys, made when it is first asked for."""
+        return Buckets.of(self.key)
+
+    def search(self, keys: Array) -> tuple[Array, Array]:
+        """Of each key the first place whose key is not less, and whether it is the key's."""
+        place = self.buckets.places(keys)
+        found: Array = self.key.take(place, mode="clip") == keys
+        return place, found
 
     def take(self, index: Array) -> Run:
         """Rows by their places; `take`, as indexing copies a structured row field by field."""
@@ -98,21 +110,21 @@ class Runs:
         """With these rows as well; they may be in any order."""
         if not len(key):
             return self
-        order = np.argsort(key, kind="stable")
-        run = Run(key=key, columns=columns).take(order)
+        run = Run(key=key, columns=columns).take(ordering(key))
         return replace(self, runs=appended(self.runs, run, self._merged, FAN))
 
     def find(self, keys: Array) -> tuple[Array, Columns]:
         """All rows that have one of these keys: which key, and the columns; older rows first."""
         which, found = [np.zeros(0, np.int64)], [self.nothing()]
         for run in self.runs:
-            low = np.searchsorted(run.key, keys)
-            hits = np.flatnonzero(run.key[np.minimum(low, len(run.key) - 1)] == keys)
+            low, there = run.search(keys)
+            hits = there.nonzero()[0]
             if not len(hits):
                 continue
-            low, asked = low[hits], keys[hits]
-            following = np.minimum(low + 1, len(run.key) - 1)
-            if not ((run.key[following] == asked) & (following > low)).any():  # one row of each
+            low, asked = low.take(hits), keys.take(hits)
+            following = np.minimum(low + 1, len(run) - 1)
+            again = (run.key.take(following) == asked) & (following > low)
+            if not again.any():  # one row of each
                 which.append(hits)
                 index = low
             else:
@@ -130,7 +142,7 @@ class Runs:
         """Whether each key is there."""
         found = np.zeros(len(keys), bool)
         for run in self.runs:
-            found |= among(keys, run.key)
+            found |= run.search(keys)[1]
         return found
 
     def where(self, wanted: Callable[[Run], Array]) -> Run:
