@@ -43,6 +43,7 @@ from streamgauge.streams.sessions.sessions import (
     of_others,
     step,
     taken_up,
+    with_open,
     without,
 )
 from streamgauge.streams.sessions.spans import COLUMNS, Arrived, arrived
@@ -219,7 +220,7 @@ class _Sessions:
         self.state = replace(self.state, offsets={**self.state.offsets, **offsets})
         for one in read:
             state, run = taken_up(self.state, one)
-            self.state = replace(state, open=state.open.put(distinct(run.key), run, 0))
+            self.state = replace(state, open=with_open(state.open, distinct(run.key), run, 0))
 
     def _outputs(self, told: Told) -> Iterable[Output]:
         if len(told.gone.key):

@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from streamgauge.streams.chunks import FAN
 from streamgauge.streams.latest import Latest
 from streamgauge.streams.metrics.fate import NONE
 from streamgauge.streams.metrics.keys import among, combine, distinct, union
@@ -46,8 +47,9 @@ from streamgauge.streams.sessions.spans import (
     Spans,
     concatenated,
 )
-from streamgauge.streams.sessions.splitting import CAP_MS, begins, closed, cuts
+from streamgauge.streams.sessions.splitting import CAP_MS, GAP_MS, begins, closed, closes, cuts
 from streamgauge.streams.sessions.texts import Texts
+from streamgauge.streams.tiers import appended
 
 Array = np.ndarray
 
@@ -168,7 +170,7 @@ def step(
             for partition, (offset, time) in arrived.oldest.items():
                 at, earliest = oldest.get(partition, (offset, time))
                 oldest[partition] = (at, min(earliest, time))
-            events = (*one.events, part)
+            events = appended(one.events, part, concatenated, FAN)
             one = replace(one, events=events, oldest=oldest, again=one.again or again)
         waiting.append(one)
     return replace(state, waiting=tuple(waiting), texts=texts)
@@ -184,12 +186,18 @@ def close(state: SessionState, lateness: int) -> tuple[SessionState, Told]:
     if state.floors == state.swept:
         return state, Told()
 
+    latest = max(state.floors.values()) // FLOOR_MS
+
     def is_over(columns: Sequence[Array]) -> Array:
-        return _closed(columns[0], state.floors)
+        over = columns[1] <= latest
+        some = over.nonzero()[0]
+        over[some] = _closed(columns[0].take(some), state.floors)
+        return over
 
     keys = [state.open.where(is_over).key]
     for slot in state.waiting:
-        keys += [run.key[is_over(run.columns)] for run in slot.events]
+        if any(time + GAP_MS < state.floors.get(p, NONE) for p, (_, time) in slot.oldest.items()):
+            keys += [run.key[_closed(run.columns[0], state.floors)] for run in slot.events]
     state = replace(state, swept=state.floors)
     due = union(*keys)
     if not len(due):
@@ -299,8 +307,8 @@ def _told(
     """Join what is open of these keys with these events of theirs, in the order of arrival.
 
     `names`: of sessions that are to be told as well."""
-    which, columns = state.open.find(keys)
-    known = Run(key=keys[which], columns=columns)
+    which, (rows, _) = state.open.find(keys)
+    known = Run(key=keys[which], columns=(rows,))
     arrival = np.append(np.full(len(which), -1), np.arange(len(events.key)))
     both = concatenated([known, events])
     now, arrival = spans.ordered_with(_spans(both, state.texts), arrival)
@@ -324,7 +332,9 @@ def _told(
         left = sessions.take((~final).nonzero()[0])
         is_first = np.ones(len(left.key), bool)
     run = Run(key=left.key, columns=(left.rows,))
-    state = _tidied(replace(state, open=state.open.put(keys, run, len(which)), texts=left.texts))
+    state = _tidied(
+        replace(state, open=with_open(state.open, keys, run, len(which)), texts=left.texts)
+    )
     of, start = first_of[was], sessions.rows["start"]  # with the same start it is the same one
     same = start[of] == before.rows["start"]
     gone = before.take((~same).nonzero()[0])
@@ -369,6 +379,13 @@ def _spans(run: Run, texts: Texts) -> Spans:
     return Spans(key=run.key, rows=run.columns[0], texts=texts)
 
 
+def with_open(open_: Latest, keys: Array, run: Run, replaced: int) -> Latest:
+    """With these rows in place of all that the keys (unique) had: so many rows."""
+    rows = run.columns[0]
+    over = (closes(rows["start"], rows["end"]) // FLOOR_MS).astype(np.int32)
+    return open_.put(keys, Run(key=run.key, columns=(rows, over)), replaced)
+
+
 def taken_up(state: SessionState, read: Read) -> tuple[SessionState, Run]:
     """With the texts of these rows, and the rows with the state's numbers of them."""
     run, texts = read.joined_to(state.texts)
@@ -384,14 +401,14 @@ def _tidied(state: SessionState) -> SessionState:
     used = np.zeros(len(state.texts), bool)
     for run in runs:
         for name in TEXTS:
-            used[run.columns[-1][name]] = True
+            used[run.columns[0][name]] = True
     texts, number = state.texts.only(used)
 
     def renamed(run: Run) -> Run:
-        rows = together(run.columns[-1:])
+        rows = together(run.columns[:1])
         for name in TEXTS:
             rows[name] = number[rows[name]]
-        return Run(key=run.key, columns=(*run.columns[:-1], rows))
+        return Run(key=run.key, columns=(rows, *run.columns[1:]))
 
     slots = (replace(slot, events=tuple(map(renamed, slot.events))) for slot in state.waiting)
     return replace(state, open=table.changed(renamed), waiting=tuple(slots), texts=texts)

@@ -27,6 +27,7 @@ from streamgauge.streams.sessions.sessions import (
     names_of,
     slot_of,
     taken_up,
+    with_open,
 )
 from streamgauge.streams.sessions.spans import SPAN, TEXTS, Read, concatenated, user_keys
 from streamgauge.streams.sessions.texts import Texts
@@ -47,7 +48,8 @@ def packed(states: Sequence[SessionState], partition: int) -> bytes:
     """One partition of each of these states."""
     parts: list[bytes] = []
     for state in states:
-        open_ = state.open.where(lambda columns: columns[0]["partition"] == partition)
+        table = state.open.where(lambda columns: columns[0]["partition"] == partition)
+        open_ = Run(key=table.key, columns=table.columns[:1])
         waiting = concatenated([run for slot in state.waiting for run in slot.events])
         waiting = waiting.take((waiting.columns[0]["partition"] == partition).nonzero()[0])
         marks = [
@@ -73,7 +75,7 @@ def unpacked(
         untold = open_.take(frames["changed"].to_series().to_numpy().nonzero()[0])
         state = replace(
             state,
-            open=state.open.put(distinct(open_.key), open_, 0),
+            open=with_open(state.open, distinct(open_.key), open_, 0),
             waiting=_with(state.waiting, waiting, untold, partition),
             watermarks=_marked(state.watermarks, partition, watermark),
             floors={**state.floors, partition: NONE if floor is None else floor},

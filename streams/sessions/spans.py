@@ -29,6 +29,7 @@ COLUMNS = frozenset(
     {"page_url", "device_type", "action", "name", "series_id", "episode", "item_id"}
 )
 """What is read of events, beside what every frame of events has."""
+_READ = ("partition", "offset", "timestamp", "event_type", "event_id", "user_key", *COLUMNS)
 
 CONVERSIONS = ("form_submit", "course_interaction:enroll")
 """What counts as a conversion: types of events, or TYPE:ACTION (of custom ones, TYPE:NAME)."""
@@ -47,7 +48,8 @@ SPAN = np.dtype(
     ]
 )
 """A row: all of it is copied at once, and nothing of it is an object."""
-NO_SPANS = Latest.of(SPAN)
+NO_SPANS = Latest.of(SPAN, np.int32)
+"""Open spans, with the minutes at which they are over: these are looked through once a minute."""
 NO_ROWS = Run(key=np.zeros(0, np.uint64), columns=(np.zeros(0, SPAN),))
 
 
@@ -129,7 +131,7 @@ def arrived(
     earliest = np.minimum.reduceat(frame["timestamp"].to_numpy(), first).tolist()
     numbers = partition[first].tolist()
     wanted = frame.select(identifiable).to_series()
-    mine = frame if wanted.all() else frame.filter(wanted)
+    mine = frame if wanted.all() else frame.select(*_READ).filter(wanted)
     found = _of_events(mine, conversions)
     users = found.run
     return Arrived(
