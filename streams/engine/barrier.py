@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from confluent_kafka import KafkaException, TopicPartition
@@ -61,21 +61,32 @@ class Barrier:
         """Start the producer; what an earlier process of this name left open is aborted."""
         await self.lane.run(self.engine.transaction.open)
 
-    async def commit_all(self) -> bool:
-        """Flush the tasks and commit; False when there was nothing to commit."""
+    async def commit_all(self, still: Set[str] = frozenset()) -> bool:
+        """Flush the tasks and commit; False when there was nothing to commit.
+
+        What has been read of the topics in `still` has not been processed, and is not committed.
+        """
         started = time.monotonic()
         for task in self.engine.tasks:  # one task's rows are on their way while the next flushes
-            await self.write(await in_thread(_flushed, task, started))
-        if self.reader.positions == self.committed and not self.engine.transaction.begun:
+            if self.engine.qualified(task.topic) not in still:
+                await self.write(await in_thread(_flushed, task, started))
+        if self._positions(still) == self.committed and not self.engine.transaction.begun:
             return False
-        await self.commit()
+        await self.commit(still)
         telemetry.COMMIT_SECONDS.observe(time.monotonic() - started)
         return True
 
-    async def commit(self) -> None:
+    def _positions(self, still: Set[str]) -> dict[TP, int]:
+        """Up to where input has been processed, where that of these topics has not."""
+        return {
+            tp: self.committed.get(tp, position) if tp.topic in still else position
+            for tp, position in self.reader.positions.items()
+        }
+
+    async def commit(self, still: Set[str] = frozenset()) -> None:
         """Commit positions, the rows written, and states; raises Rollback or Fenced."""
         stamp = f"{self._incarnation}.{self.commits + 1}"
-        positions = dict(self.reader.positions)
+        positions = self._positions(still)
         offsets = [
             TopicPartition(tp.topic, tp.partition, offset, f"{stamp};{self._metadata(tp)}")
             for tp, offset in positions.items()
@@ -92,7 +103,8 @@ class Barrier:
         self.committed = positions
         self.stamps.update(dict.fromkeys(positions, stamp))
         for task in self.engine.tasks:
-            task.commit()
+            if self.engine.qualified(task.topic) not in still:
+                task.commit()
         if self.checkpointing is not None:
             self.checkpointing.committed(positions)
         telemetry.COMMITS.inc()

@@ -17,7 +17,7 @@ import os
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 from faust.streams import current_event
@@ -44,6 +44,8 @@ logger = logging.getLogger(__name__)
 MAX_DEAD_LETTERS_IN_A_ROW = 25
 SHARE, LONGEST = 0.2, 1.0
 """Of the time, for batches and their commits; and the longest pause for it, in seconds."""
+RELAY_BEFORE = 0.1
+"""Seconds before a barrier in which it is not worth a commit of its own to pass something on."""
 
 
 def pause(interval: float, taken: float) -> float:
@@ -81,7 +83,9 @@ class Consumer(Answered):
         self._failure: BaseException | None = None
         self._failed: list[Any] = []  # messages at which agents raised
         self._suspicion = Suspicion()
-        self._next_barrier = self._next_tick = 0.0
+        self._next_barrier = self._next_relay = self._next_tick = 0.0
+        self._relaying = 0.0  # seconds since the last barrier
+        self._ahead = False  # whether more has been processed since than was relayed
         self._backoff = 0.1
         self._broken = False
         self.computing = 0  # tasks that process a batch just now
@@ -181,12 +185,16 @@ class Consumer(Answered):
             if found.count and self.membership.running:
                 room -= found.count
                 await self._take(found)
+            if found.drained and deadline - time.monotonic() > RELAY_BEFORE:
+                await self._relay()
+                if self._failure is not None:
+                    break
         began = time.monotonic()
         await self._hand_over()
         due = time.monotonic() >= deadline or self._stopping or self._suspicion.failures
         if self._failure is None and due:
             await self._barrier()
-            taken = time.monotonic() - began
+            taken, self._relaying = time.monotonic() - began + self._relaying, 0.0
             self._next_barrier = began + pause(self.engine.commit_interval, taken)
             await self._once_a_second()
         if isinstance(self._failure, (Rollback, Fenced)):
@@ -206,10 +214,29 @@ class Consumer(Answered):
             await self._deliver(record, record.value())
         await self._drained()
 
-    async def _hand_over(self) -> None:
-        """Decode what has gathered and wait until the agents are done with it."""
-        waiting, self._waiting = self._waiting, defaultdict(list)
-        for topic, parts in waiting.items():
+    async def _relay(self) -> None:
+        """Between two barriers: pass on what the last one wrote for other tasks of this app.
+
+        Or a figure would wait for two pauses, once as an event and once as a part of the figure.
+        What was read of other topics still waits, for a batch of it costs much the same whatever
+        its size: it is left out of this commit.
+        """
+        began = time.monotonic()
+        waits = self.engine.relayed & self._waiting.keys() and self.membership.running
+        if not waits or self._ahead or began < self._next_relay or self._suspicion.failures:
+            return
+        await self._hand_over(self.engine.relayed)
+        if self._failure is None:
+            await self._barrier(self.engine.columnar - self.engine.relayed)
+        taken = time.monotonic() - began
+        self._relaying += taken
+        self._next_relay = began + pause(self.engine.commit_interval, taken)
+
+    async def _hand_over(self, topics: Set[str] | None = None) -> None:
+        """Decode what has gathered (of these topics) and wait until the agents are done with it."""
+        mine = [topic for topic in self._waiting if topics is None or topic in topics]
+        self._ahead |= topics is None and bool(mine)
+        for topic, parts in [(topic, self._waiting.pop(topic)) for topic in mine]:
             faultpoint.reached("mid_batch")
             try:
                 messages, batch = await in_thread(self._decoded, topic, parts)
@@ -262,23 +289,23 @@ class Consumer(Answered):
                 if agent.supervisor is not None:
                     agent.supervisor.wakeup()
 
-    async def _barrier(self) -> None:
+    async def _barrier(self, still: Set[str] = frozenset()) -> None:
         if not self.membership.running:
             if not self.membership.owned:
                 await self.barrier.commit_unassigned()
             return
         try:
-            committed = await self.barrier.commit_all()
+            committed = await self.barrier.commit_all(still)
         except (Rollback, Fenced):
             raise
         except Exception as exc:  # a task's flush
             self.failed(exc)
             return
-        if committed:
+        if committed and not still:
             self._committed_all()
 
     def _committed_all(self) -> None:
-        self._since_commit, self._first = 0, None
+        self._since_commit, self._first, self._ahead = 0, None, False
         self._acked.clear()  # Faust's own book-keeping of offsets, which nobody reads here
         self._acked_index.clear()
         self._suspicion.succeeded(self.engine.batch_size)
@@ -324,7 +351,7 @@ class Consumer(Answered):
             await asyncio.sleep(0.01)
         self._waiting.clear()
         self._delivered, self._failure = [], None
-        self._since_commit, self._first = 0, None
+        self._since_commit, self._first, self._ahead = 0, None, False
         self._failed.clear()
 
     # -- what membership asks for ------------------------------------------------------------

@@ -99,6 +99,8 @@ class Engine:
         self.dead_letters: DeadLetters = dead_letters or RawDeadLetters(f"{group}-dead-letters")
         self.tasks: list[Task] = []
         self.columnar: set[str] = set()
+        #: Those of them whose tasks pass on what they read.
+        self.relayed: set[str] = set()
         self._decoders: dict[str, Decoder] = {}
         self._renamed = dict(renamed)
         #: None: state is always restored from Kafka. A plain commit says nothing about states.
@@ -130,6 +132,8 @@ class Engine:
         self.tasks.append(task)
         topic = self.qualified(task.topic)
         self.columnar.add(topic)
+        if task.relays:
+            self.relayed.add(topic)
         return topic
 
     def open_decoders(self, decoder: Callable[[str, frozenset[str] | None], Decoder]) -> None:

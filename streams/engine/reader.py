@@ -43,6 +43,8 @@ class Found:
     records: list[Record] = field(default_factory=list)
     """Of the others, whose agents take one record at a time."""
     count: int = 0
+    drained: bool = False
+    """Whether there was no more to read just then."""
 
 
 class Callbacks(Protocol):
@@ -145,6 +147,7 @@ class Reader:
                 chunk = self._sort_out(chunk, ended)
             self._gather(chunk, found, positions)
             if len(chunk) < asked:
+                found.drained = True
                 break
             room, wait = room - asked, 0.0
         for tp, position in positions.items():

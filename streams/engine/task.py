@@ -81,6 +81,8 @@ class Task:
     changelogs: tuple[str, ...] = ()
     #: Columns to decode; None is all of them.
     columns: frozenset[str] | None = None
+    #: Its input is what other tasks of the app have just written: it is passed on as it comes.
+    relays: bool = False
     #: False while rows are held back by throttling: a worker that runs until the end waits.
     settled: bool = True
     #: What brings a snapshot to a later commit: the changelogs' rows or the input since then.

@@ -285,6 +285,7 @@ class MetricMerge(Task):
 
     topic = METRIC_PARTIALS.name
     changelogs = (METRIC_ROLLUPS.name,)
+    relays = True
     tail = "input"
 
     def __init__(

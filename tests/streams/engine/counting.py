@@ -22,7 +22,7 @@ LONGEST_OPEN = 60.0
 
 
 class Counting:
-    """One namespace with the topics numbers, forwarded and counts."""
+    """One namespace with the topics numbers, forwarded, relayed and counts."""
 
     def __init__(
         self, kafka: str, namespace: str, logs: Path, *, program: Sequence[str | Path] = (APP,)
@@ -36,6 +36,7 @@ class Counting:
         topics = [
             NewTopic(self.topic("numbers"), PARTITIONS, 1),
             NewTopic(self.topic("forwarded"), PARTITIONS, 1),
+            NewTopic(self.topic("relayed"), PARTITIONS, 1),
             NewTopic(self.topic("dead"), PARTITIONS, 1),
             NewTopic(self.topic("counts"), PARTITIONS, 1, config={"cleanup.policy": "compact"}),
         ]

@@ -2,7 +2,8 @@
 
 Run as `python counting_app.py BROKER NAMESPACE WORKER_ID [until-end]`. The task keeps the counts in
 a changelog; the outputs `forwarded` (one row a record) and `counts` (one a changed key) tell a
-reader whether anything was lost, doubled or torn.
+reader whether anything was lost, doubled or torn. With RELAY=1 a second task copies `forwarded` to
+`relayed`, and says so where it happens between two barriers.
 """
 
 import json
@@ -40,9 +41,47 @@ class JsonLines:
         return SimpleNamespace(frame=frame, rejects=rejects)
 
 
+class Texts:
+    """Decodes values as texts."""
+
+    def decode(self, messages):
+        rows = [
+            (index, message.partition(), message.offset(), message.value().decode())
+            for index, message in enumerate(messages)
+        ]
+        frame = pl.DataFrame(rows, schema=["index", "partition", "offset", "text"], orient="row")
+        return SimpleNamespace(frame=frame.sort("partition", "offset"), rejects=[])
+
+
+class Relaying(Task):
+    topic = "forwarded"
+    relays = True
+
+    def __init__(self, counting):
+        self.counting, self.flushes, self.rows = counting, 0, []
+
+    def process(self, batch):
+        self.rows += batch.frame.select("partition", "text").rows()
+
+    def flush(self, now):
+        if self.rows and self.counting.flushes == self.flushes:
+            print("relayed between barriers", flush=True)
+        self.flushes = self.counting.flushes
+        texts = [text.encode() for _, text in self.rows]
+        yield Output(
+            topic="relayed", keys=texts, values=texts, partitions=[place for place, _ in self.rows]
+        )
+
+    def commit(self):
+        self.rows = []
+
+    abort = commit
+
+
 class Counting(Task):
     topic = "numbers"
     changelogs = ("counts",)
+    flushes = 0
 
     def __init__(self):
         self.stable = self.working = {}
@@ -62,6 +101,7 @@ class Counting(Task):
         self.working = counts
 
     def flush(self, now):
+        self.flushes += 1
         rows, self.rows = self.rows, []
         if os.environ.get("TOO_LARGE") and any(n == 777 for n in self.working.values()):
             yield Output(topic="forwarded", keys=[b"x"], values=[b"x" * 2_000_000], partitions=0)
@@ -114,7 +154,8 @@ def main():
         broker=f"kafka://{broker}",
         namespace=namespace,
         worker_id=worker_id,
-        decoder=JsonLines,
+        decoder=lambda topic, columns: JsonLines(topic, columns) if topic == "numbers" else Texts(),
+        commit_interval=float(os.environ.get("COMMIT_INTERVAL", "0.1")),
         until_end="until-end" in sys.argv,
         kafka={"debug": os.environ["KAFKA_DEBUG"]} if os.environ.get("KAFKA_DEBUG") else {},
         batch_size=int(os.environ.get("BATCH", "500")),
@@ -123,7 +164,10 @@ def main():
         checkpoints=Path(folder) if (folder := os.environ.get("CHECKPOINTS")) else None,
         checkpoint_interval=0.5,
     )
-    app.attach(Counting())
+    counting = Counting()
+    app.attach(counting)
+    if os.environ.get("RELAY"):
+        app.attach(Relaying(counting))
     sys.argv = [sys.argv[0], "worker", "-l", "info", "--without-web"]
     app.main()
 

@@ -37,6 +37,17 @@ class Remembering(Task):
         return f"at {partition}"
 
 
+class Other(Remembering):
+    topic = "other"
+
+    def metadata(self, partition):
+        return f"other {partition}"
+
+    def flush(self, now):
+        self.told.append("flush")
+        return ()
+
+
 class Transaction:
     """Commits, or says what it is told to."""
 
@@ -69,11 +80,12 @@ class Transaction:
 def barrier_of(transaction, stamp_of_group=None):
     """A barrier; `stamp_of_group(stamps written)` is what the group says was committed last."""
     engine = SimpleNamespace(
-        tasks=[Remembering()],
+        tasks=[Remembering(), Other()],
         transaction=transaction,
         producing=asyncio.Lock(),
         unattached=[],
         unqualified=lambda name: name,
+        qualified=lambda name: name,
     )
     reader = SimpleNamespace(positions={PLACE: 7}, group="group", kafka=None)
 
@@ -95,6 +107,24 @@ def test_positions_go_with_a_stamp_and_the_tasks_text():
         assert barrier.stamps == {PLACE: stamp}
         assert barrier.committed == {PLACE: 7}
         assert barrier.engine.tasks[0].told == ["commit"]
+
+    asyncio.run(run())
+
+
+def test_what_is_left_out_of_a_commit_stays_where_it_was():
+    async def run():
+        transaction = Transaction()
+        barrier = barrier_of(transaction)
+        other = TP("other", 0)
+        barrier.reader.positions[other] = 5
+        await barrier.commit_all()
+        barrier.reader.positions.update({PLACE: 8, other: 9})
+        assert await barrier.commit_all(still={"other"})
+        assert {o.topic: o.offset for o in transaction.committed[-1]} == {"in": 8, "other": 5}
+        assert barrier.committed == {PLACE: 8, other: 5}
+        first, second = barrier.engine.tasks
+        assert first.told == ["commit", "commit"]
+        assert second.told == ["flush", "commit"]
 
     asyncio.run(run())
 

@@ -18,6 +18,8 @@ POINTS = [
     "after_commit:1",
     "during_restore:1",
 ]
+RELAY_POINTS = ["mid_batch:6", "before_flush:6", "after_flush:7", "after_send_offsets:6"]
+RELAY_POINTS += ["after_send_offsets:7", "after_commit:6", "after_commit:7"]
 
 
 def test_a_kill_at_any_point_neither_loses_nor_doubles(counting):
@@ -26,6 +28,25 @@ def test_a_kill_at_any_point_neither_loses_nor_doubles(counting):
         counting.run(FAULTPOINT=f"{point}:kill")
     assert counting.run() == 0
     counting.assert_exact(4000 * len(POINTS))
+
+
+def test_what_is_passed_on_between_barriers_is_neither_lost_nor_doubled(counting):
+    relaying = {"RELAY": "1", "COMMIT_INTERVAL": "1", "BATCH": "20000"}
+    produced = 0
+    for point in RELAY_POINTS:
+        worker = counting.start(**relaying, FAULTPOINT=f"{point}:kill")
+        deadline = time.monotonic() + 60
+        while worker.poll() is None:  # so that some are read, and wait, whenever it relays
+            assert time.monotonic() < deadline, counting.log()[-4000:]
+            counting.produce(200)
+            produced += 200
+            time.sleep(0.05)
+    assert counting.log().count("relayed between barriers") > len(RELAY_POINTS)
+    assert counting.run(**relaying) == 0
+    counting.assert_exact(produced)
+    assert sorted(counting.read("relayed")) == sorted(
+        (partition, value, value) for partition, _, value in counting.read("forwarded")
+    )
 
 
 def test_two_workers_killed_and_stopped_while_records_arrive(counting):
