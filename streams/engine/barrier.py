@@ -79,7 +79,7 @@ class Barrier:
     def _positions(self, still: Set[str]) -> dict[TP, int]:
         """Up to where input has been processed, where that of these topics has not."""
         return {
-            tp: self.committed.get(tp, position) if tp.topic in still else position
+            tp: self.committed[tp] if tp.topic in still else position
             for tp, position in self.reader.positions.items()
         }
 
