@@ -85,7 +85,9 @@ class Consumer(Answered):
         self._suspicion = Suspicion()
         self._next_barrier = self._next_relay = self._next_tick = 0.0
         self._relaying = 0.0  # seconds since the last barrier
-        self._ahead = False  # whether more has been processed since than was relayed
+        #: Whether a full barrier is due before anything is relayed: something else was processed
+        #: or restored since the last one.
+        self._ahead = True
         self._backoff = 0.1
         self._broken = False
         self.computing = 0  # tasks that process a batch just now
@@ -187,14 +189,17 @@ class Consumer(Answered):
                 await self._take(found)
             if found.drained and deadline - time.monotonic() > RELAY_BEFORE:
                 await self._relay()
-                if self._failure is not None:
-                    break
+            if self._failure is not None:
+                break
         began = time.monotonic()
-        await self._hand_over()
+        if self._failure is None:
+            await self._hand_over()
         due = time.monotonic() >= deadline or self._stopping or self._suspicion.failures
         if self._failure is None and due:
             await self._barrier()
-            taken, self._relaying = time.monotonic() - began + self._relaying, 0.0
+            taken = time.monotonic() - began
+            taken += min(self._relaying, taken)  # what others write must not hold ours up for long
+            self._relaying = 0.0
             self._next_barrier = began + pause(self.engine.commit_interval, taken)
             await self._once_a_second()
         if isinstance(self._failure, (Rollback, Fenced)):
@@ -222,12 +227,15 @@ class Consumer(Answered):
         its size: it is left out of this commit.
         """
         began = time.monotonic()
+        still = self.engine.columnar - self.engine.relayed
         waits = self.engine.relayed & self._waiting.keys() and self.membership.running
-        if not waits or self._ahead or began < self._next_relay or self._suspicion.failures:
+        if not (still and waits) or self._ahead or began < self._next_relay:
+            return
+        if self._failure is not None or self._suspicion.failures or self._stopping:
             return
         await self._hand_over(self.engine.relayed)
         if self._failure is None:
-            await self._barrier(self.engine.columnar - self.engine.relayed)
+            await self._barrier(still)
         taken = time.monotonic() - began
         self._relaying += taken
         self._next_relay = began + pause(self.engine.commit_interval, taken)
@@ -301,11 +309,13 @@ class Consumer(Answered):
         except Exception as exc:  # a task's flush
             self.failed(exc)
             return
-        if committed and not still:
-            self._committed_all()
+        if not still:
+            self._ahead = False
+            if committed:
+                self._committed_all()
 
     def _committed_all(self) -> None:
-        self._since_commit, self._first, self._ahead = 0, None, False
+        self._since_commit, self._first = 0, None
         self._acked.clear()  # Faust's own book-keeping of offsets, which nobody reads here
         self._acked_index.clear()
         self._suspicion.succeeded(self.engine.batch_size)
@@ -351,7 +361,8 @@ class Consumer(Answered):
             await asyncio.sleep(0.01)
         self._waiting.clear()
         self._delivered, self._failure = [], None
-        self._since_commit, self._first, self._ahead = 0, None, False
+        self._since_commit, self._first = 0, None
+        self._ahead, self._relaying = True, 0.0
         self._failed.clear()
 
     # -- what membership asks for ------------------------------------------------------------

@@ -81,7 +81,8 @@ class Task:
     changelogs: tuple[str, ...] = ()
     #: Columns to decode; None is all of them.
     columns: frozenset[str] | None = None
-    #: Its input is what other tasks of the app have just written: it is passed on as it comes.
+    #: Its input is what other tasks of the app have just written: it is passed on between two
+    #: barriers. That commit asks all tasks for `metadata` and `snapshot`, which are as at the last.
     relays: bool = False
     #: False while rows are held back by throttling: a worker that runs until the end waits.
     settled: bool = True

@@ -116,7 +116,8 @@ def among(values: Array, known: Array) -> Array:
     """Which of the values are among these, which are sorted."""
     if not len(known):
         return np.zeros(len(values), bool)
-    at = Buckets.of(known).places(values) if len(values) > _MANY else known.searchsorted(values)
+    many = len(values) > max(_MANY, len(known) // 8)
+    at = Buckets.of(known).places(values) if many else known.searchsorted(values)
     found: Array = known.take(at, mode="clip") == values
     return found
 

@@ -32,6 +32,7 @@ def test_a_kill_at_any_point_neither_loses_nor_doubles(counting):
 
 def test_what_is_passed_on_between_barriers_is_neither_lost_nor_doubled(counting):
     relaying = {"RELAY": "1", "COMMIT_INTERVAL": "1", "BATCH": "20000"}
+    relaying["CHECKPOINTS"] = str(counting.logs / "checkpoints")
     produced = 0
     for point in RELAY_POINTS:
         worker = counting.start(**relaying, FAULTPOINT=f"{point}:kill")
